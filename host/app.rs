@@ -1,0 +1,150 @@
+//! Wiring: the only file that knows every module.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::message::Peer;
+use crate::metrics::Metrics;
+use crate::plugin::{Connections, Plugins, PluginsError};
+use crate::registry::Registry;
+use crate::server::{self, Gateway, Role};
+use crate::session::Sessions;
+use crate::upstream::{UpstreamError, Upstreams};
+
+/// A gateway that is set up and listens, but does not serve yet.
+pub struct App {
+    gateway: Arc<Gateway>,
+    listeners: Vec<(TcpListener, Role)>,
+    poll: Duration,
+    settle: Duration,
+}
+
+/// The gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Plugins.
+    #[error(transparent)]
+    Plugins(#[from] PluginsError),
+    /// Upstreams.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A listener.
+    #[error(
+        "cannot listen on {address} (is another program there? `--listen` or the key `listen` sets another address)"
+    )]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Connections for Registry {
+    fn find(&self, id: &str) -> Option<(Arc<Peer>, bool)> {
+        Self::find(self, id)
+    }
+
+    fn count(&self) -> usize {
+        Self::count(self)
+    }
+}
+
+impl App {
+    /// Sets everything up, plugins included, and then listens: who can connect is served.
+    pub async fn build(config: &Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::default());
+        let registry = Arc::new(Registry::default());
+        let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
+        let upstreams = Arc::new(Upstreams::new(&config.upstreams, &metrics)?);
+        let sessions = Arc::new(Sessions {
+            registry,
+            plugins,
+            upstreams,
+            metrics,
+            in_flight: config.in_flight,
+            max_message: config.max_message,
+            max_queue: config.max_queue,
+        });
+        let gateway = Arc::new(Gateway {
+            sessions,
+            routes: config.routes.clone(),
+            client_ids: config.client_id,
+            token: config.push.token.clone(),
+        });
+        let listeners = match config.push.listen {
+            None => vec![(listen(config.listen).await?, Role::Both)],
+            Some(push) => vec![
+                (listen(config.listen).await?, Role::Clients),
+                (listen(push).await?, Role::Push),
+            ],
+        };
+        Ok(Self {
+            gateway,
+            listeners,
+            poll: config.plugins.poll,
+            settle: config.plugins.settle,
+        })
+    }
+
+    /// Serves until `stop`, then closes all connections and waits until they have gone.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let sessions = self.gateway.sessions.clone();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (listener, role) in self.listeners {
+            tasks.spawn(server::serve(listener, self.gateway.clone(), role));
+        }
+        tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
+        stop.await;
+        tasks.abort_all();
+        sessions.registry.close_all().await;
+    }
+
+    /// The addresses that are listened on, and what for.
+    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, Role)> {
+        self.listeners
+            .iter()
+            .filter_map(|(listener, role)| Some((listener.local_addr().ok()?, *role)))
+    }
+
+    /// How many connections are open.
+    pub fn sessions(&self) -> Arc<Sessions> {
+        self.gateway.sessions.clone()
+    }
+}
+
+/// Loads all plugins and says which names of the routes lead nowhere.
+pub fn load_plugins(
+    config: &Config,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+) -> Result<Arc<Plugins>, PluginsError> {
+    let plugins = Plugins::new(config, registry, metrics)?;
+    for name in plugins.unknown_names() {
+        tracing::error!(
+            plugin = name,
+            "a route names a plugin that is not in the directory; its chain goes on without it"
+        );
+    }
+    Ok(plugins)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+    }
+    .map_err(failed)?;
+    // A restart must not wait for the connections of the run before it (TIME_WAIT).
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    socket.listen(BACKLOG).map_err(failed)
+}
+
+/// Clients that come back all at once after a restart; the kernel caps it at net.core.somaxconn.
+const BACKLOG: u32 = 4096;

@@ -1,0 +1,157 @@
+//! How complaints about the configuration read: the place, the line itself, what is wrong and what would be right.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A configuration that cannot be used: where, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}{problem}")]
+pub struct ConfigError {
+    place: Place,
+    problem: ConfigProblem,
+}
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigProblem {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// What it says cannot be.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Where the problem stands.
+#[derive(Debug)]
+enum Place {
+    Flag(&'static str),
+    File(PathBuf),
+    Line {
+        file: PathBuf,
+        line: usize,
+        column: usize,
+        text: String,
+        width: usize,
+    },
+    Nowhere,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "{name}: "),
+            Self::File(file) => write!(f, "{}: ", file.display()),
+            Self::Line {
+                file,
+                line,
+                column,
+                text,
+                width,
+            } => {
+                writeln!(f, "{}:{line}:{column}:", file.display())?;
+                writeln!(f, "  {text}")?;
+                writeln!(
+                    f,
+                    "  {:>column$}",
+                    "^".repeat(*width),
+                    column = column - 1 + width
+                )
+            }
+            Self::Nowhere => Ok(()),
+        }
+    }
+}
+
+impl ConfigError {
+    pub(super) fn flag(name: &'static str, problem: String) -> Self {
+        Self {
+            place: Place::Flag(name),
+            problem: ConfigProblem::Invalid(problem),
+        }
+    }
+
+    /// What is wrong, without the place.
+    pub fn problem(&self) -> &ConfigProblem {
+        &self.problem
+    }
+}
+
+/// The text of a configuration, and where it came from.
+pub(super) struct Source {
+    file: Option<PathBuf>,
+    text: String,
+}
+
+impl Source {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError {
+            place: Place::File(path.to_owned()),
+            problem: ConfigProblem::Unreadable(cause),
+        })?;
+        Ok(Self {
+            file: Some(path.to_owned()),
+            text,
+        })
+    }
+
+    /// No file: defaults only.
+    pub(super) fn none() -> Self {
+        Self {
+            file: None,
+            text: String::new(),
+        }
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        self.file.is_none()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What paths in the file are relative to.
+    pub(super) fn directory(&self) -> &Path {
+        self.file
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""))
+    }
+
+    /// A complaint, with the line if the span names one.
+    pub(super) fn error(&self, span: Option<Range<usize>>, problem: String) -> ConfigError {
+        let problem = ConfigProblem::Invalid(problem);
+        let place = match (&self.file, span.filter(|span| !span.is_empty())) {
+            (Some(file), Some(span)) => self.line(file, &span),
+            (Some(file), None) => Place::File(file.clone()),
+            (None, _) => Place::Nowhere,
+        };
+        ConfigError { place, problem }
+    }
+
+    fn line(&self, file: &Path, span: &Range<usize>) -> Place {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let rest = self.text.get(start..).unwrap_or_default();
+        let text = rest.lines().next().unwrap_or_default();
+        let column = self
+            .text
+            .get(start..span.start)
+            .unwrap_or_default()
+            .chars()
+            .count();
+        let spanned = self.text.get(span.clone()).unwrap_or_default();
+        // A span may reach over several lines; only the first is shown.
+        let width = spanned.lines().next().unwrap_or_default().chars().count().max(1);
+        Place::Line {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: column + 1,
+            text: text.to_owned(),
+            width,
+        }
+    }
+}

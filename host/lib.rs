@@ -1,0 +1,27 @@
+//! Aileron: a WebSocket gateway for PHP-FPM, whose routing is scripted by WebAssembly components.
+//!
+//! Read in this order:
+//!
+//! 1. [`message`]: the words; an event, and the actions that plugins answer with.
+//! 2. [`journey`]: one event on its way through the plugins and to upstreams. The heart, without I/O.
+//! 3. [`session`]: one connection, which sends its frames on journeys. [`registry`]: all connections.
+//! 4. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
+//! 5. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
+//! 6. [`app`]: how all of it is put together. [`config`]: what it is told.
+//!
+//! Dependencies go one way: `message`, `metrics` and `config` know nothing of the rest; `plugin` and `upstream` know these
+//! only; `session` uses both; `server` uses `session`. A test holds this.
+
+pub mod app;
+pub mod config;
+pub mod effects;
+pub mod journey;
+pub mod message;
+pub mod metrics;
+pub mod plugin;
+pub mod registry;
+pub mod server;
+pub mod session;
+pub mod signal;
+pub mod telemetry;
+pub mod upstream;

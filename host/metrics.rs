@@ -1,0 +1,269 @@
+//! Every metric of the gateway, with its name, in one place; shown at `/metrics` in the text format of Prometheus.
+//!
+//! Handles are fetched once and kept by who counts, so that counting is one atomic addition.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// One label, whose name says what it tells apart.
+macro_rules! label {
+    ($type:ident { $($field:ident),+ }) => {
+        #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+        struct $type {
+            $($field: String),+
+        }
+    };
+}
+
+label!(Direction { direction });
+label!(ByPlugin { plugin });
+label!(PluginFailure { plugin, cause });
+label!(Reload { result });
+label!(ByUpstream { upstream });
+label!(UpstreamFailure { upstream, kind });
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Connections since the start.
+    pub connections_total: Counter,
+    /// Frames that clients sent.
+    pub frames_in: Counter,
+    /// Frames that were sent to clients.
+    pub frames_out: Counter,
+    /// Frames that were refused because a client's queue was full.
+    pub congested: Counter,
+    /// Requests on the push listener.
+    pub pushes: Counter,
+    /// Plugin versions in memory, also those that only finish what they began.
+    pub generations: Gauge,
+    /// Plugin instances in memory.
+    pub instances: Gauge,
+    /// How long components took to compile or to come from the cache, in seconds.
+    pub compile: Histogram,
+    plugin_calls: Family<ByPlugin, Counter>,
+    plugin_duration: Histograms<ByPlugin>,
+    plugin_failures: Family<PluginFailure, Counter>,
+    reloads: Family<Reload, Counter>,
+    upstream_requests: Family<ByUpstream, Counter>,
+    upstream_duration: Histograms<ByUpstream>,
+    upstream_failures: Family<UpstreamFailure, Counter>,
+}
+
+/// What one plugin counts.
+pub struct PluginMetrics {
+    name: String,
+    /// Calls of handlers.
+    pub calls: Counter,
+    /// How long calls took, in seconds.
+    pub duration: Histogram,
+    failures: Family<PluginFailure, Counter>,
+}
+
+/// What one upstream counts.
+pub struct UpstreamMetrics {
+    name: String,
+    /// Requests that were asked for, sent or not.
+    pub requests: Counter,
+    /// From the decision to the end, in seconds.
+    pub duration: Histogram,
+    failures: Family<UpstreamFailure, Counter>,
+}
+
+/// A call of a plugin takes from a fraction of a microsecond to the time limit.
+fn call_buckets() -> Histogram {
+    Histogram::new([
+        0.5e-6, 1e-6, 2e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 1e-3, 10e-3, 100e-3,
+    ])
+}
+
+/// A request takes from a tenth of a millisecond to the time limit.
+fn request_buckets() -> Histogram {
+    Histogram::new([
+        0.1e-3, 0.2e-3, 0.5e-3, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let frames = Family::<Direction, Counter>::default();
+        let direction = |name: &str| {
+            frames.get_or_create_owned(&Direction {
+                direction: name.to_owned(),
+            })
+        };
+        let mut metrics = Self {
+            registry: Registry::with_prefix("aileron"),
+            connections: Gauge::default(),
+            connections_total: Counter::default(),
+            frames_in: direction("in"),
+            frames_out: direction("out"),
+            congested: Counter::default(),
+            pushes: Counter::default(),
+            generations: Gauge::default(),
+            instances: Gauge::default(),
+            compile: Histogram::new([1e-3, 5e-3, 20e-3, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]),
+            plugin_calls: Family::default(),
+            plugin_duration: Family::new_with_constructor(call_buckets),
+            plugin_failures: Family::default(),
+            reloads: Family::default(),
+            upstream_requests: Family::default(),
+            upstream_duration: Family::new_with_constructor(request_buckets),
+            upstream_failures: Family::default(),
+        };
+        metrics.register(frames);
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self, frames: Family<Direction, Counter>) {
+        let r = &mut self.registry;
+        r.register(
+            "connections",
+            "Connections that are open",
+            self.connections.clone(),
+        );
+        r.register(
+            "connections_accepted",
+            "Connections since the start",
+            self.connections_total.clone(),
+        );
+        r.register("frames", "Frames from and to clients", frames);
+        r.register(
+            "frames_congested",
+            "Frames refused by a full queue",
+            self.congested.clone(),
+        );
+        r.register("pushes", "Requests on the push listener", self.pushes.clone());
+        r.register(
+            "plugin_generations",
+            "Plugin versions in memory",
+            self.generations.clone(),
+        );
+        r.register(
+            "plugin_instances",
+            "Plugin instances in memory",
+            self.instances.clone(),
+        );
+        r.register(
+            "plugin_compile_seconds",
+            "Time to compile or load from the cache",
+            self.compile.clone(),
+        );
+        r.register("plugin_calls", "Calls of handlers", self.plugin_calls.clone());
+        r.register(
+            "plugin_call_seconds",
+            "Duration of calls",
+            self.plugin_duration.clone(),
+        );
+        r.register(
+            "plugin_failures",
+            "Calls that trapped or overran a limit",
+            self.plugin_failures.clone(),
+        );
+        r.register(
+            "plugin_reloads",
+            "Changes of plugin files by result",
+            self.reloads.clone(),
+        );
+        r.register(
+            "upstream_requests",
+            "Requests for upstreams",
+            self.upstream_requests.clone(),
+        );
+        r.register(
+            "upstream_request_seconds",
+            "Duration of requests, waiting included",
+            self.upstream_duration.clone(),
+        );
+        r.register(
+            "upstream_failures",
+            "Requests without an answer",
+            self.upstream_failures.clone(),
+        );
+    }
+
+    /// The text for `/metrics`.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Handles for one plugin.
+    pub fn plugin(&self, name: &str) -> PluginMetrics {
+        let label = ByPlugin {
+            plugin: name.to_owned(),
+        };
+        PluginMetrics {
+            name: name.to_owned(),
+            calls: self.plugin_calls.get_or_create_owned(&label),
+            duration: self.plugin_duration.get_or_create_owned(&label),
+            failures: self.plugin_failures.clone(),
+        }
+    }
+
+    /// Handles for one upstream.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        let label = ByUpstream {
+            upstream: name.to_owned(),
+        };
+        UpstreamMetrics {
+            name: name.to_owned(),
+            requests: self.upstream_requests.get_or_create_owned(&label),
+            duration: self.upstream_duration.get_or_create_owned(&label),
+            failures: self.upstream_failures.clone(),
+        }
+    }
+
+    /// Counts a change of a plugin file: `loaded`, `removed` or `refused`.
+    pub fn reload(&self, result: &str) {
+        self.reloads
+            .get_or_create(&Reload {
+                result: result.to_owned(),
+            })
+            .inc();
+    }
+}
+
+impl PluginMetrics {
+    /// Counts a call that failed, by its cause: `trap`, `time`, `memory`, `overloaded`.
+    pub fn failure(&self, cause: &str) {
+        let label = PluginFailure {
+            plugin: self.name.clone(),
+            cause: cause.to_owned(),
+        };
+        self.failures.get_or_create(&label).inc();
+    }
+
+    /// How many calls have failed by a cause.
+    pub fn failures(&self, cause: &str) -> u64 {
+        let label = PluginFailure {
+            plugin: self.name.clone(),
+            cause: cause.to_owned(),
+        };
+        self.failures.get_or_create(&label).get()
+    }
+}
+
+impl UpstreamMetrics {
+    /// Counts a request that got no answer.
+    pub fn failure(&self, kind: &str) {
+        let label = UpstreamFailure {
+            upstream: self.name.clone(),
+            kind: kind.to_owned(),
+        };
+        self.failures.get_or_create(&label).inc();
+    }
+}

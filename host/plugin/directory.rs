@@ -1,0 +1,127 @@
+//! The plugin directory as it is at a moment: which files, which content.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::load;
+
+/// What tells without reading whether a file may have changed. Links are followed, so that a link that is turned to
+/// another file counts as a change, and so does a directory that is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+/// The stamps of all plugin files, by file name, which is the order of the chain.
+pub(super) type Stamps = BTreeMap<String, Stamp>;
+
+/// A plugin file that was read.
+pub(super) struct Content {
+    pub(super) bytes: Vec<u8>,
+    pub(super) hash: String,
+}
+
+/// Looks at the directory. Hidden files and files that are not called `*.wasm` are no plugins: editors and copying
+/// programs write to such names first.
+pub(super) fn stamps(dir: &Path) -> io::Result<Stamps> {
+    let mut stamps = Stamps::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| is_plugin(name)) else {
+            continue;
+        };
+        // A file that has gone between the two calls, or a link to nowhere, is not there.
+        let Ok(found) = fs::metadata(dir.join(name)) else {
+            continue;
+        };
+        if found.is_file() {
+            let stamp = Stamp {
+                device: found.dev(),
+                inode: found.ino(),
+                size: found.size(),
+                changed: (found.ctime(), found.ctime_nsec()),
+            };
+            stamps.insert(name.to_owned(), stamp);
+        }
+    }
+    Ok(stamps)
+}
+
+/// Reads a plugin file.
+pub(super) fn read(path: &Path) -> io::Result<Content> {
+    let bytes = fs::read(path)?;
+    Ok(Content {
+        hash: load::hash(&bytes),
+        bytes,
+    })
+}
+
+/// The directory itself, behind all links: another one behind the same name must be watched anew.
+pub(super) fn identity(dir: &Path) -> Option<(PathBuf, u64)> {
+    let real = dir.canonicalize().ok()?;
+    let inode = fs::metadata(&real).ok()?.ino();
+    Some((real, inode))
+}
+
+/// The plugin's name: its file name without `.wasm`.
+pub(super) fn plugin_name(file: &str) -> &str {
+    file.strip_suffix(".wasm").unwrap_or(file)
+}
+
+/// The name without the number that gives its place in the chain: `chat` for `20-chat`.
+pub(super) fn short_name(name: &str) -> &str {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_digit());
+    match rest.strip_prefix(['-', '_']) {
+        Some(short) if rest.len() < name.len() && !short.is_empty() => short,
+        _ => name,
+    }
+}
+
+fn is_plugin(name: &str) -> bool {
+    name.ends_with(".wasm") && !name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_number_and_nothing_else() {
+        for (name, short) in [
+            ("20-chat", "chat"),
+            ("5_a", "a"),
+            ("chat", "chat"),
+            ("20", "20"),
+            ("2fa", "2fa"),
+            ("7-", "7-"),
+        ] {
+            assert_eq!(short_name(name), short);
+        }
+    }
+
+    #[test]
+    fn temporary_and_hidden_files_are_no_plugins() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "b.wasm",
+            "a.wasm",
+            ".c.wasm",
+            "d.wasm.part",
+            "e.wasm~",
+            "notes.txt",
+        ] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        fs::create_dir(dir.path().join("f.wasm")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("g.wasm")).unwrap();
+        std::os::unix::fs::symlink("notes.txt", dir.path().join("h.wasm")).unwrap();
+        let names: Vec<_> = stamps(dir.path()).unwrap().into_keys().collect();
+        assert_eq!(names, ["a.wasm", "b.wasm", "h.wasm"]);
+    }
+}

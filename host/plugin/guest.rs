@@ -1,0 +1,209 @@
+//! What the host keeps for one instance: its view of WASI, its bounds, and the budget of the call that runs.
+//!
+//! The time limit counts CPU time of the thread, not the clock. On a busy machine a thread may be off its processor for
+//! many milliseconds in the middle of a call of a microsecond; by the clock, innocent calls would be killed. The thread's
+//! CPU time is read at the first tick of a call and at each later one, so that the usual call, which no tick meets,
+//! reads no clock at all. A far longer limit by the clock stops a call that burns no CPU either.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::thread::ClockId;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::keyvalue::KeyValue;
+use super::stdio::LogStream;
+use crate::message::Peer;
+
+/// Reads that plugins may make. Implemented by the registry; calls come from inside a plugin, so they must be quick.
+pub trait Connections: Send + Sync {
+    /// The connection of an id, and whether its queue is full.
+    fn find(&self, id: &str) -> Option<(Arc<Peer>, bool)>;
+    /// How many are open.
+    fn count(&self) -> usize;
+}
+
+/// The bounds of one instance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// CPU time of one call.
+    pub(super) time: Duration,
+    /// Linear memory, in bytes.
+    pub(super) memory: usize,
+    /// What one call may hand over to the host, in bytes.
+    pub(super) transfer: usize,
+}
+
+/// What all instances of all plugins share.
+pub(super) struct Shared {
+    pub(super) connections: Arc<dyn Connections>,
+    pub(super) keyvalue: KeyValue,
+    pub(super) limits: Limits,
+}
+
+/// Tables hold function references; no honest plugin has as many.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// Beyond any CPU time limit: a call that waits without burning CPU is stopped too.
+const CLOCK_FACTOR: u32 = 20;
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
+
+/// The data of a store.
+pub(super) struct Guest {
+    pub(super) plugin: Arc<str>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: WasiConfigVariables,
+    pub(super) table: ResourceTable,
+    pub(super) memory: Memory,
+    pub(super) budget: Budget,
+    wasi: WasiCtx,
+}
+
+impl Guest {
+    pub(super) fn new(plugin: Arc<str>, shared: Arc<Shared>, settings: &[(String, String)]) -> Self {
+        let wasi = WasiCtx::builder()
+            .stdout(LogStream::out(plugin.clone()))
+            .stderr(LogStream::err(plugin.clone()))
+            .allow_blocking_current_thread(true)
+            .build();
+        Self {
+            plugin,
+            settings: settings.iter().cloned().collect(),
+            table: ResourceTable::new(),
+            memory: Memory {
+                used: 0,
+                limit: shared.limits.memory,
+                refused: false,
+            },
+            budget: Budget {
+                limit: shared.limits.time,
+                first_tick: None,
+            },
+            wasi,
+            shared,
+        }
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Bounds the memory of an instance.
+pub(super) struct Memory {
+    /// Bytes of linear memory now.
+    pub(super) used: usize,
+    limit: usize,
+    /// Whether the running call was refused memory: a trap that follows is because of that.
+    pub(super) refused: bool,
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_sub(current).saturating_add(desired);
+        if used > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+}
+
+/// The time that the running call may take.
+pub(super) struct Budget {
+    limit: Duration,
+    first_tick: Option<(Duration, Instant)>,
+}
+
+/// Why a call was stopped; the source of the trap that ends it.
+#[derive(Debug, thiserror::Error)]
+#[error("it took more than {0:?} of CPU time (time-limit)")]
+pub(super) struct OutOfTime(Duration);
+
+impl Budget {
+    /// Before each call.
+    pub(super) fn renew(&mut self) {
+        self.first_tick = None;
+    }
+
+    /// At each tick that meets a running call.
+    pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        let now = (thread_cpu_time(), Instant::now());
+        let (cpu, clock) = *self.first_tick.get_or_insert(now);
+        let over = now.0.saturating_sub(cpu) >= self.limit
+            || now.1.duration_since(clock) >= self.limit * CLOCK_FACTOR + CLOCK_SLACK;
+        if over {
+            Err(OutOfTime(self.limit).into())
+        } else {
+            Ok(UpdateDeadline::Continue(1))
+        }
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_goes_on_while_it_burns_no_cpu_and_ends_when_it_has_burned_its_share() {
+        let mut budget = Budget {
+            limit: Duration::from_millis(20),
+            first_tick: None,
+        };
+        assert!(budget.tick().is_ok());
+        std::thread::sleep(Duration::from_millis(40));
+        assert!(budget.tick().is_ok(), "off the processor is not on it");
+        let start = thread_cpu_time();
+        while thread_cpu_time() - start < Duration::from_millis(25) {
+            std::hint::spin_loop();
+        }
+        assert!(budget.tick().is_err());
+        budget.renew();
+        assert!(budget.tick().is_ok(), "each call has its own");
+    }
+
+    #[test]
+    fn memory_is_counted_over_all_memories_of_an_instance() {
+        let mut memory = Memory {
+            used: 0,
+            limit: 100,
+            refused: false,
+        };
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(!memory.memory_growing(0, 60, None).unwrap());
+        assert!(memory.refused);
+        assert!(memory.memory_growing(60, 100, None).unwrap());
+        assert_eq!(memory.used, 100);
+    }
+}

@@ -1,0 +1,67 @@
+//! What the host offers to plugins besides WASI: reads of connections, the log, the settings, the key-value store.
+
+use wasmtime::component::{HasData, Linker};
+use wasmtime_wasi_config::WasiConfig;
+
+use super::guest::Guest;
+use super::keyvalue;
+use bindings::aileron::gateway::connections::{self, Status};
+use bindings::wasi::logging::logging::{self, Level};
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        inline: "
+            package aileron:host;
+            world offered {
+                import aileron:gateway/connections@0.1.0;
+                import wasi:logging/logging@0.1.0-draft;
+            }
+        ",
+    });
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    connections::add_to_linker::<_, ToGuest>(linker, |guest| guest)?;
+    logging::add_to_linker::<_, ToGuest>(linker, |guest| guest)?;
+    wasmtime_wasi_config::add_to_linker(linker, |guest| WasiConfig::new(&guest.settings))?;
+    keyvalue::add_to_linker(linker)
+}
+
+struct ToGuest;
+
+impl HasData for ToGuest {
+    type Data<'a> = &'a mut Guest;
+}
+
+impl connections::Host for Guest {
+    fn status_of(&mut self, id: String) -> Status {
+        match self.shared.connections.find(&id) {
+            None => Status::Absent,
+            Some((_, true)) => Status::Congested,
+            Some((_, false)) => Status::Open,
+        }
+    }
+
+    fn fact(&mut self, id: String, name: String) -> Option<String> {
+        let (peer, _) = self.shared.connections.find(&id)?;
+        peer.fact(&name).map(std::borrow::Cow::into_owned)
+    }
+
+    fn count(&mut self) -> u32 {
+        u32::try_from(self.shared.connections.count()).unwrap_or(u32::MAX)
+    }
+}
+
+impl logging::Host for Guest {
+    fn log(&mut self, level: Level, context: String, message: String) {
+        let plugin = &*self.plugin;
+        match level {
+            Level::Trace => tracing::trace!(plugin, context, "{message}"),
+            Level::Debug => tracing::debug!(plugin, context, "{message}"),
+            Level::Info => tracing::info!(plugin, context, "{message}"),
+            Level::Warn => tracing::warn!(plugin, context, "{message}"),
+            Level::Error | Level::Critical => tracing::error!(plugin, context, "{message}"),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One instance of a plugin: its store, its handlers, and when it is used up.
+//!
+//! An instance is kept and called again and again, because a fresh one for each call costs a hundred times as much. But
+//! guests leak, so it is replaced after a number of calls, an age, or a share of its memory limit, each drawn at random
+//! around a mean, so that the instances of all threads do not end together. After a trap it cannot be entered again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::gauge::Gauge;
+use wasmtime::component::InstancePre;
+use wasmtime::{Store, Trap, WasmBacktrace};
+
+use super::bindings::{Exports, Hooks, InterestOut};
+use super::guest::{Guest, OutOfTime};
+use crate::message::{Action, Event};
+
+/// Mean number of calls of an instance.
+const CALLS: u64 = 1_000_000;
+/// Mean age of an instance.
+const AGE: Duration = Duration::from_secs(3600);
+/// Share of the memory limit over which an instance is replaced, in percent.
+const MEMORY_SHARE: usize = 75;
+
+pub(super) struct Instance {
+    store: Store<Guest>,
+    hooks: Hooks,
+    calls_left: u64,
+    expires: Instant,
+    memory_mark: usize,
+    _counted: Counted,
+}
+
+/// A call that did not come to an end of its own. The event is dropped; the instance too.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The plugin failed, and how.
+    #[error("it trapped: {0}")]
+    Trap(String),
+    /// It took too long.
+    #[error("{0}")]
+    Time(String),
+    /// It trapped because it was refused memory.
+    #[error("it asked for more than {limit} bytes of memory (memory-limit), and trapped: {trap}")]
+    Memory {
+        /// The bound.
+        limit: usize,
+        /// What it died of.
+        trap: String,
+    },
+    /// No instance could be made.
+    #[error("it could not be started: {0}")]
+    Start(String),
+    /// Too many events wait for a slow plugin.
+    #[error("it is slow, and {0} events wait for it already")]
+    Overloaded(usize),
+}
+
+impl CallError {
+    /// The kind, as metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Trap(_) => "trap",
+            Self::Time(_) => "time",
+            Self::Memory { .. } => "memory",
+            Self::Start(_) => "start",
+            Self::Overloaded(_) => "overloaded",
+        }
+    }
+}
+
+impl Instance {
+    /// Instantiates; runs the plugin's start code within the limits of a call.
+    pub(super) fn new(pre: &InstancePre<Guest>, guest: Guest, gauge: &Gauge) -> Result<Self, CallError> {
+        let limits = guest.shared.limits;
+        let mut store = Store::new(pre.engine(), guest);
+        store.limiter(|guest| &mut guest.memory);
+        store.set_hostcall_fuel(limits.transfer);
+        store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
+        store.set_epoch_deadline(1);
+        let found = pre
+            .instantiate(&mut store)
+            .and_then(|instance| Hooks::find(&mut store, &instance));
+        match found {
+            Ok(hooks) => Ok(Self {
+                store,
+                hooks,
+                calls_left: around(CALLS),
+                expires: Instant::now() + Duration::from_secs(around(AGE.as_secs())),
+                memory_mark: limits.memory / 100 * MEMORY_SHARE,
+                _counted: Counted::new(gauge),
+            }),
+            Err(error) => Err(explain(&error, store.data())),
+        }
+    }
+
+    pub(super) fn exports(&self) -> Exports {
+        self.hooks.exports()
+    }
+
+    /// Hands over the settings; the inner error is the plugin's refusal.
+    pub(super) fn configure(
+        &mut self,
+        settings: &[(String, String)],
+    ) -> Result<Result<InterestOut, String>, CallError> {
+        self.begin();
+        self.hooks
+            .configure(&mut self.store, settings)
+            .map_err(|error| explain(&error, self.store.data()))
+    }
+
+    /// Calls the handler of an event. After an error the instance must not be used again.
+    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> Result<Vec<Action>, CallError> {
+        self.begin();
+        self.calls_left = self.calls_left.saturating_sub(1);
+        match self.hooks.handle(&mut self.store, event, facts) {
+            Ok(actions) => Ok(actions.unwrap_or_else(|| vec![Action::Next(None)])),
+            Err(error) => Err(explain(&error, self.store.data())),
+        }
+    }
+
+    fn begin(&mut self) {
+        let guest = self.store.data_mut();
+        guest.budget.renew();
+        guest.memory.refused = false;
+        self.store.set_epoch_deadline(1);
+    }
+
+    /// Whether it is time for a new one. The clock is read once in a while only.
+    pub(super) fn is_spent(&self) -> bool {
+        self.calls_left == 0
+            || self.memory() > self.memory_mark
+            || (self.calls_left.is_multiple_of(256) && Instant::now() >= self.expires)
+    }
+
+    /// Bytes of linear memory.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().memory.used
+    }
+}
+
+/// Counts an instance while it lives.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// From three quarters to five quarters of the mean. The standard library's hasher keys are the randomness at hand.
+fn around(mean: u64) -> u64 {
+    let random = RandomState::new().hash_one(0);
+    mean - mean / 4 + random % (mean / 2).max(1)
+}
+
+/// Says what happened in a line: the cause, and where in the plugin.
+fn explain(error: &wasmtime::Error, guest: &Guest) -> CallError {
+    if let Some(out_of_time) = error.downcast_ref::<OutOfTime>() {
+        return CallError::Time(format!("{out_of_time}{}", place(error)));
+    }
+    let cause = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let trap = format!("{cause}{}", place(error));
+    if guest.memory.refused {
+        return CallError::Memory {
+            limit: guest.shared.limits.memory,
+            trap,
+        };
+    }
+    CallError::Trap(trap)
+}
+
+/// The innermost functions of the plugin that have names.
+fn place(error: &wasmtime::Error) -> String {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return String::new();
+    };
+    let names: Vec<_> = backtrace
+        .frames()
+        .iter()
+        .filter_map(|frame| frame.func_name())
+        .take(3)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (in {})", names.join(", called by "))
+    }
+}

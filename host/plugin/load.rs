@@ -1,0 +1,294 @@
+//! From the bytes of a file to a version that is fit to serve, everything tried off to the side.
+//!
+//! A file is a component, or a core module that carries its WIT in a custom section, or one of those for WASI preview 1;
+//! modules become components here. Then it is compiled, linked, instantiated and configured: a record that does not match
+//! or a bad setting shows only in the last two.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmparser::{Parser, Payload as Section};
+use wasmtime::component::{Component, InstancePre};
+use wit_component::ComponentEncoder;
+
+use super::bindings::{Exports, InterestOut, PACKAGE, VERSION};
+use super::engine::Engine;
+use super::guest::Guest;
+use super::instance::{CallError, Instance};
+use super::pool::Pool;
+use super::version::{FrameKinds, Interest, Version};
+use crate::config::PathPattern;
+use crate::message::Peer;
+use crate::metrics::Metrics;
+
+/// What is to be loaded.
+pub(super) struct Candidate {
+    pub(super) name: Arc<str>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) settings: Vec<(String, String)>,
+}
+
+/// Why a file is not put into service, and what would help.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not WebAssembly.
+    #[error("it is not WebAssembly: it does not begin with `\\0asm`{}", hint(.0))]
+    NotWasm(Vec<u8>),
+    /// Cut off or damaged.
+    #[error("it is not valid WebAssembly: {0} (is the file complete?)")]
+    Invalid(String),
+    /// A core module without its WIT.
+    #[error(
+        "it is a core module without its interface; build it with wit-bindgen, or embed the interface by \
+         `wasm-tools component embed wit/ --world gateway FILE`"
+    )]
+    NoInterface,
+    /// A module that cannot become a component.
+    #[error("it cannot be made a component: {0}")]
+    NoComponent(String),
+    /// The compiler refused.
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    /// Nothing that the host could call.
+    #[error("it exports no interface of {PACKAGE}* that this host (version {VERSION}) calls; it exports {0}")]
+    NoHook(String),
+    /// Something that the host does not offer.
+    #[error("it imports `{0}`, which plugins are not given; {1}")]
+    Import(String, &'static str),
+    /// Linking failed.
+    #[error("it does not link: {0}")]
+    Link(String),
+    /// The trial instance died.
+    #[error("its trial instance failed: {0}")]
+    Trial(#[from] CallError),
+    /// It said no.
+    #[error("it refuses its settings ([plugins.config.{name}]): {refusal}")]
+    Refused {
+        /// The plugin.
+        name: Arc<str>,
+        /// Its words.
+        refusal: String,
+    },
+    /// Its interest makes no sense.
+    #[error("its interest is wrong: {0}")]
+    Interest(String),
+}
+
+/// SHA-256 in hex.
+pub(super) fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Loads and tries a candidate. Blocks for as long as the compiler takes.
+pub(super) fn load(
+    engine: &Engine,
+    metrics: &Arc<Metrics>,
+    candidate: Candidate,
+) -> Result<Version, LoadError> {
+    let Candidate {
+        name,
+        file,
+        bytes,
+        settings,
+    } = candidate;
+    let hash = hash(&bytes);
+    let started = Instant::now();
+    let component = component(&bytes)?;
+    let component = engine
+        .compile(&component)
+        .map_err(|e| LoadError::Compile(format!("{e:#}")))?;
+    metrics.compile.observe(started.elapsed().as_secs_f64());
+    let interface = interface_version(engine, &component)?;
+    let code = link(engine, &component)?;
+    let guest = Guest::new(name.clone(), engine.shared.clone(), &settings);
+    let mut first = Instance::new(&code, guest, &metrics.instances)?;
+    let wish = first
+        .configure(&settings)?
+        .map_err(|refusal| LoadError::Refused {
+            name: name.clone(),
+            refusal,
+        })?;
+    let interest = interest(&name, wish)?;
+    metrics.generations.inc();
+    Ok(Version {
+        hash,
+        interface,
+        exports: handlers(&first)?,
+        interest,
+        settings,
+        code,
+        shared: engine.shared.clone(),
+        pool: Pool::new(first),
+        counters: metrics.plugin(&name),
+        metrics: metrics.clone(),
+        name,
+        file,
+    })
+}
+
+/// Whatever form a plugin has, as a component.
+fn component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(LoadError::NotWasm(bytes.iter().take(16).copied().collect()));
+    }
+    wasmparser::validate(bytes).map_err(|e| LoadError::Invalid(e.to_string()))?;
+    if Parser::is_component(bytes) {
+        return Ok(bytes.to_vec());
+    }
+    if !has_interface(bytes) {
+        return Err(LoadError::NoInterface);
+    }
+    ComponentEncoder::default()
+        .module(bytes)
+        .and_then(|encoder| {
+            encoder.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )
+        })
+        .and_then(|encoder| encoder.validate(true).encode())
+        .map_err(|e| LoadError::NoComponent(format!("{e:#}")))
+}
+
+/// wit-bindgen leaves the WIT in custom sections of this name.
+fn has_interface(module: &[u8]) -> bool {
+    Parser::new(0)
+        .parse_all(module)
+        .filter_map(Result::ok)
+        .any(|section| matches!(section, Section::CustomSection(custom) if custom.name().starts_with("component-type")))
+}
+
+/// The version of our package that the exports name.
+fn interface_version(engine: &Engine, component: &Component) -> Result<String, LoadError> {
+    let ty = component.component_type();
+    let names: Vec<_> = ty
+        .exports(engine.wasmtime())
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let version = names
+        .iter()
+        .find_map(|name| name.strip_prefix(PACKAGE)?.split_once('@'));
+    match version {
+        Some((_, version)) => Ok(version.to_owned()),
+        None if names.is_empty() => Err(LoadError::NoHook("nothing".to_owned())),
+        None => Err(LoadError::NoHook(format!("`{}`", names.join("`, `")))),
+    }
+}
+
+/// `lifecycle` alone handles nothing.
+fn handlers(instance: &Instance) -> Result<Exports, LoadError> {
+    let exports = instance.exports();
+    if exports.frames || exports.pushes || exports.responses {
+        return Ok(exports);
+    }
+    Err(LoadError::NoHook("no handler of a compatible version".to_owned()))
+}
+
+fn link(engine: &Engine, component: &Component) -> Result<InstancePre<Guest>, LoadError> {
+    let mut linker = engine.linker().clone();
+    for (name, _) in component.component_type().imports(engine.wasmtime()) {
+        check_import(name)?;
+    }
+    // What is left are other versions of what is offered; who calls them gets a trap that names them.
+    linker
+        .define_unknown_imports_as_traps(component)
+        .map_err(|e| LoadError::Link(format!("{e:#}")))?;
+    linker
+        .instantiate_pre(component)
+        .map_err(|e| LoadError::Link(format!("{e:#}")))
+}
+
+fn check_import(name: &str) -> Result<(), LoadError> {
+    const OFFERED: [&str; 9] = [
+        PACKAGE,
+        "wasi:cli/",
+        "wasi:clocks/",
+        "wasi:config/",
+        "wasi:filesystem/",
+        "wasi:io/",
+        "wasi:keyvalue/",
+        "wasi:logging/",
+        "wasi:random/",
+    ];
+    // Toolchains of scripting languages import sockets for everyone; none can be opened.
+    if OFFERED.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with("wasi:sockets/") {
+        return Ok(());
+    }
+    let cure = if name.starts_with("wasi:http/") {
+        "build it without (jco: `--disable http fetch-event`), and return `forward` to ask an upstream"
+    } else {
+        "build it without that import"
+    };
+    Err(LoadError::Import(name.to_owned(), cure))
+}
+
+fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
+    let mut interest = Interest::default();
+    for pattern in &wish.paths {
+        interest
+            .paths
+            .push(PathPattern::parse(pattern).map_err(LoadError::Interest)?);
+    }
+    for fact in wish.facts {
+        if Peer::knows_fact(&fact) {
+            interest.facts.push(fact);
+        } else {
+            tracing::warn!(
+                plugin,
+                fact,
+                "the plugin asks for a fact that this host does not know"
+            );
+        }
+    }
+    for (name, value) in &wish.others {
+        match (name.as_str(), value.as_str()) {
+            ("frames", "text") => interest.frames = FrameKinds::Text,
+            ("frames", "binary") => interest.frames = FrameKinds::Binary,
+            _ => tracing::warn!(
+                plugin,
+                name,
+                value,
+                "the plugin has a wish that this host does not know"
+            ),
+        }
+    }
+    Ok(interest)
+}
+
+/// What a file that is not WebAssembly probably is.
+fn hint(start: &[u8]) -> &'static str {
+    match start {
+        [] => ", it is empty",
+        [b'(', ..] => "; text format must be assembled first (`wasm-tools parse`)",
+        [0x1f, 0x8b, ..] => ", it is gzipped",
+        [b'<', ..] => ", it looks like an HTML page",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        component(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_plugin_is_told_apart() {
+        assert!(refusal(b"").contains("it is empty"));
+        assert!(refusal(b"<!doctype html>").contains("HTML"));
+        assert!(refusal(b"(module)").contains("text format"));
+        assert!(refusal(b"\0asm\x01\0\0\0\x01").contains("complete"));
+        assert!(refusal(b"\0asm\x01\0\0\0").contains("wasm-tools component embed"));
+    }
+}

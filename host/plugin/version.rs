@@ -1,0 +1,181 @@
+//! One version of one plugin: checked code with its settings, which serves until the last event that began on it is done.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::InstancePre;
+
+use super::bindings::Exports;
+use super::guest::{Guest, Shared};
+use super::instance::{CallError, Instance};
+use super::pool::{Call, CallResult, Place, Pool};
+use crate::config::PathPattern;
+use crate::message::{Event, Payload};
+use crate::metrics::{Metrics, PluginMetrics};
+
+/// A version that was loaded, tried and found good.
+pub struct Version {
+    /// The file's name without its extension, or `default` for the built-in one.
+    pub name: Arc<str>,
+    /// Where it came from; none for the built-in one.
+    pub file: Option<PathBuf>,
+    /// SHA-256 of the file's content, in hex.
+    pub hash: String,
+    /// The version of the WIT package that it was built against.
+    pub interface: String,
+    pub(super) exports: Exports,
+    pub(super) interest: Interest,
+    pub(super) settings: Vec<(String, String)>,
+    pub(super) code: InstancePre<Guest>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pool: Pool,
+    pub(super) counters: PluginMetrics,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Which events a version wants, and what it wants to know with them.
+#[derive(Debug, Default)]
+pub(super) struct Interest {
+    pub(super) facts: Vec<String>,
+    /// Empty: all.
+    pub(super) paths: Vec<PathPattern>,
+    pub(super) frames: FrameKinds,
+}
+
+/// Which kinds of frames a version wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum FrameKinds {
+    #[default]
+    All,
+    Text,
+    Binary,
+}
+
+impl Version {
+    /// Whether its handler is to be called for an event; else the event goes on to the next plugin.
+    pub fn wants(&self, event: &Event) -> bool {
+        match event {
+            Event::Frame { peer, message } => {
+                self.exports.frames
+                    && self.interest.wants_path(&peer.path)
+                    && self.interest.wants_kind(message)
+            }
+            Event::Push(request) => self.exports.pushes && self.interest.wants_path(&request.path),
+            Event::Response { .. } => self.exports.responses,
+        }
+    }
+
+    /// Whether it hears how forwarded requests end.
+    pub fn hears_responses(&self) -> bool {
+        self.exports.responses
+    }
+
+    /// Calls the handler of an event: here and now, or in its turn if the version is slow.
+    pub fn call(self: &Arc<Self>, event: &Event) -> Call {
+        if self.pool.is_slow() {
+            self.pool.queue(self, event)
+        } else {
+            Call::Done(self.call_here(event))
+        }
+    }
+
+    /// How many calls have been made.
+    pub fn calls(&self) -> u64 {
+        self.counters.calls.get()
+    }
+
+    /// How many calls have failed by a cause.
+    pub fn failures(&self, cause: &str) -> u64 {
+        self.counters.failures(cause)
+    }
+
+    /// Instances now, and their memory together in bytes.
+    pub fn usage(&self) -> (usize, usize) {
+        self.pool.usage()
+    }
+
+    /// Whether it is called on threads of its own.
+    pub fn is_slow(&self) -> bool {
+        self.pool.is_slow()
+    }
+
+    pub(super) fn call_here(&self, event: &Event) -> CallResult {
+        let mut place = self.pool.place();
+        let started = Instant::now();
+        let result = self.call_at(&mut place, event);
+        let took = started.elapsed();
+        self.counters.calls.inc();
+        self.counters.duration.observe(took.as_secs_f64());
+        if let Err(error) = &result {
+            self.counters.failure(error.kind());
+        }
+        if self.pool.learn(&mut place, took, &result) {
+            tracing::warn!(plugin = &*self.name, last_call = ?took, "slow plugin: it gets threads of its own");
+        }
+        result
+    }
+
+    fn call_at(&self, place: &mut Place, event: &Event) -> CallResult {
+        let instance = match &mut place.instance {
+            Some(instance) if !instance.is_spent() => instance,
+            kept => self.renew(kept)?,
+        };
+        let result = instance.handle(event, &self.interest.facts);
+        if result.is_err() {
+            // A trapped instance cannot be entered again.
+            place.instance = None;
+        }
+        result
+    }
+
+    /// The new instance first, then the swap: a used-up one is better than none.
+    fn renew<'a>(&self, kept: &'a mut Option<Instance>) -> Result<&'a mut Instance, CallError> {
+        match self.instance() {
+            Ok(fresh) => Ok(kept.insert(fresh)),
+            Err(error) => match kept {
+                Some(old) => {
+                    tracing::warn!(plugin = &*self.name, %error, "cannot be recycled; the old instance goes on");
+                    Ok(old)
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    fn instance(&self) -> Result<Instance, CallError> {
+        let guest = Guest::new(self.name.clone(), self.shared.clone(), &self.settings);
+        let mut instance = Instance::new(&self.code, guest, &self.metrics.instances)?;
+        match instance.configure(&self.settings)? {
+            Ok(_) => Ok(instance),
+            Err(refusal) => Err(CallError::Start(format!(
+                "it refused the settings that it took before: {refusal}"
+            ))),
+        }
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        self.metrics.generations.dec();
+        tracing::debug!(
+            plugin = &*self.name,
+            hash = self.hash,
+            "a version has done its last event and is gone"
+        );
+    }
+}
+
+impl Interest {
+    fn wants_path(&self, path: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|pattern| pattern.matches(path))
+    }
+
+    fn wants_kind(&self, message: &Payload) -> bool {
+        match self.frames {
+            FrameKinds::All => true,
+            FrameKinds::Text => matches!(message, Payload::Text(_)),
+            FrameKinds::Binary => matches!(message, Payload::Binary(_)),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Says when the plugin directory may have changed. The only file that names notify.
+//!
+//! Two sources: the kernel's notices, and a look every few seconds for what it gives no notice of (network file systems,
+//! the target of a link, a directory that was itself replaced). Neither says what changed; who is told looks for himself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use super::directory::{self, Stamps};
+
+pub(super) struct Watch {
+    dir: PathBuf,
+    poll: Duration,
+    settle: Duration,
+    noticed: Arc<Notify>,
+    /// The watcher and the directory that it watches. None while there is none to watch.
+    watching: Option<(RecommendedWatcher, (PathBuf, u64))>,
+}
+
+impl Watch {
+    pub(super) fn new(dir: &Path, poll: Duration, settle: Duration) -> Self {
+        let mut watch = Self {
+            dir: dir.to_owned(),
+            poll,
+            settle,
+            noticed: Arc::new(Notify::new()),
+            watching: None,
+        };
+        watch.rewatch();
+        watch
+    }
+
+    /// Waits until the stamps differ from those that were seen last and have been the same for the settling time: a file
+    /// that is being copied is left alone until it is complete. None: the directory cannot be read.
+    pub(super) async fn changed(&mut self, seen: &Option<Stamps>) -> Option<Stamps> {
+        loop {
+            // Either is just a reason to look.
+            let _ = tokio::time::timeout(self.poll, self.noticed.notified()).await;
+            self.rewatch();
+            if directory::stamps(&self.dir).ok() != *seen {
+                let settled = self.settled().await;
+                if settled != *seen {
+                    return settled;
+                }
+            }
+        }
+    }
+
+    async fn settled(&self) -> Option<Stamps> {
+        let mut before = directory::stamps(&self.dir).ok();
+        loop {
+            tokio::time::sleep(self.settle).await;
+            let now = directory::stamps(&self.dir).ok();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    /// Watches the directory that is there now, if it is not the one that is watched.
+    fn rewatch(&mut self) {
+        let found = directory::identity(&self.dir);
+        if found.as_ref() == self.watching.as_ref().map(|(_, watched)| watched) {
+            return;
+        }
+        self.watching = found.and_then(|found| Some((self.watcher(&found.0)?, found)));
+    }
+
+    fn watcher(&self, dir: &Path) -> Option<RecommendedWatcher> {
+        let noticed = self.noticed.clone();
+        let watcher = notify::recommended_watcher(move |_| noticed.notify_one())
+            .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).map(|()| watcher));
+        watcher
+            .inspect_err(|error| {
+                tracing::warn!(dir = %dir.display(), %error, poll = ?self.poll, "no notices of changes; looking regularly");
+            })
+            .ok()
+    }
+}

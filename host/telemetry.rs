@@ -1,0 +1,42 @@
+//! The log: one line an event, to standard error, for people or for machines.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::config::{Log, LogFormat};
+
+/// What is logged cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{filter}` is no log filter ({source}); write a level such as \"info\", or \"info,aileron::session=debug\""
+)]
+pub struct FilterError {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Starts logging. `AILERON_LOG` wins over the configured filter.
+pub fn init(log: &Log) -> Result<(), FilterError> {
+    let filter = std::env::var("AILERON_LOG").unwrap_or_else(|_| log.filter.clone());
+    let targets: Targets = filter.parse().map_err(|source| FilterError { filter, source })?;
+    let layer = match log.format {
+        LogFormat::Text => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
+    // An error means that a test has set one up already.
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(targets))
+        .try_init();
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! One connection to PHP-FPM, and one request on it at a time.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::pin::pin;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::fault::Fault;
+use super::params::{Script, put_params};
+use super::record::{self, Decoder, Part, ProtocolStatus};
+use super::response::Answer;
+use super::stderr::Stderr;
+use super::{Address, Settings};
+use crate::message::{Failure, Request, Response};
+
+/// The size of the read buffer, in bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// A connection without a request on it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    /// Empty between requests.
+    buffer: BytesMut,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A request in the form in which it is sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    keep: bool,
+    /// The whole request if its body fits into one record; all but the body otherwise.
+    head: Vec<u8>,
+    /// The body, unless it is in `head`.
+    body: Bytes,
+}
+
+impl Outgoing {
+    /// Refuses as `bad-request` what FastCGI cannot carry.
+    pub(super) fn new(request: &Request, script: &Script, keep: bool) -> Result<Self, Failure> {
+        let mut body = request.body.clone().into_bytes();
+        let mut head = Vec::with_capacity(2048);
+        record::put_begin_request(&mut head, keep);
+        put_params(&mut head, script, request)?;
+        if body.len() <= record::MAX_CONTENT {
+            record::put_stdin(&mut head, &std::mem::take(&mut body));
+            record::put_stdin_end(&mut head);
+        }
+        Ok(Self { keep, head, body })
+    }
+
+    /// Sends all but the first `sent` bytes of the head.
+    async fn send_rest(&self, sent: usize, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
+        writer
+            .write_all(self.head.get(sent..).unwrap_or_default())
+            .await?;
+        let mut unsent = self.body.chunks(record::MAX_CONTENT).peekable();
+        let mut records = Vec::new();
+        while let Some(chunk) = unsent.next() {
+            records.clear();
+            record::put_stdin(&mut records, chunk);
+            if unsent.peek().is_none() {
+                record::put_stdin_end(&mut records);
+            }
+            writer.write_all(&records).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    pub(super) async fn open(address: &Address) -> Result<Self, Fault> {
+        let stream = match address {
+            Address::Tcp(host_and_port) => connect_tcp(host_and_port).await.map(Stream::Tcp),
+            Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        };
+        let buffer = BytesMut::with_capacity(BUFFER);
+        stream
+            .map(|stream| Self { stream, buffer })
+            .map_err(Fault::CannotConnect)
+    }
+
+    /// Whether the other side has neither closed the connection nor sent what nobody asked for.
+    ///
+    /// Asks the kernel, through a second descriptor of the same socket: tokio only knows what its driver has last
+    /// heard, which can be older than the end of an FPM child.
+    pub(super) fn is_quiet(&self) -> bool {
+        let descriptor = match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd().try_clone_to_owned(),
+            Stream::Unix(stream) => stream.as_fd().try_clone_to_owned(),
+        };
+        let read = descriptor.and_then(|descriptor| File::from(descriptor).read(&mut [0]));
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends a request and reads the answer to it. The connection comes back if it can be used again; otherwise, and
+    /// if the future is dropped, it is closed.
+    pub(super) async fn exchange(
+        mut self,
+        outgoing: &Outgoing,
+        settings: &Settings,
+    ) -> Result<(Response, Option<Self>), Fault> {
+        let buffer = &mut self.buffer;
+        let (response, is_clean) = match &mut self.stream {
+            Stream::Tcp(stream) => {
+                let (reader, writer) = stream.split();
+                exchange(reader, writer, buffer, outgoing, settings).await?
+            }
+            Stream::Unix(stream) => {
+                let (reader, writer) = stream.split();
+                exchange(reader, writer, buffer, outgoing, settings).await?
+            }
+        };
+        Ok((response, (is_clean && outgoing.keep).then_some(self)))
+    }
+}
+
+async fn connect_tcp(host_and_port: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(host_and_port).await?;
+    // The end of a long body must not wait for the acknowledgement of the piece before it.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The response, and whether nothing is left to be sent or read.
+async fn exchange(
+    reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    buffer: &mut BytesMut,
+    outgoing: &Outgoing,
+    settings: &Settings,
+) -> Result<(Response, bool), Fault> {
+    let sent = writer.write(&outgoing.head).await.map_err(Fault::Unsent)?;
+    // At the same time from here on: PHP may answer before it has read the body, and would wait for ever for a
+    // gateway that reads only after it has sent all.
+    let mut sending = pin!(outgoing.send_rest(sent, writer));
+    let mut receiving = pin!(receive(reader, buffer, settings));
+    let mut is_sending = true;
+    let mut is_sent = false;
+    loop {
+        tokio::select! {
+            biased;
+            // An error is no reason to stop: a script may end without reading the body, and its answer is there.
+            result = &mut sending, if is_sending => (is_sending, is_sent) = (false, result.is_ok()),
+            answer = &mut receiving => {
+                let (response, is_read) = answer?;
+                return Ok((response, is_sent && is_read));
+            }
+        }
+    }
+}
+
+/// The response, and whether nothing came after it.
+async fn receive(
+    mut reader: impl AsyncRead + Unpin,
+    buffer: &mut BytesMut,
+    settings: &Settings,
+) -> Result<(Response, bool), Fault> {
+    let upstream = &settings.name;
+    let mut stderr = Stderr::new(|line| tracing::warn!(%upstream, "php-fpm wrote to stderr: {line}"));
+    let mut answer = Answer::new(settings.max_answer);
+    let mut decoder = Decoder::default();
+    loop {
+        // This never allocates, because the decoder leaves little: at least half of the buffer is free.
+        buffer.reserve(BUFFER / 2);
+        match reader.read_buf(buffer).await {
+            Ok(0) => return Err(Fault::Closed),
+            Ok(_) => {}
+            // So ends a child that dies before it has read everything, if only the end of the body.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(Fault::Closed),
+            Err(error) => return Err(Fault::Broken(error)),
+        }
+        let mut unread = &buffer[..];
+        while let Some(part) = decoder.next(&mut unread)? {
+            match part {
+                Part::Stdout(piece) => answer.push(piece)?,
+                Part::Stderr(piece) => stderr.push(piece),
+                Part::End(ProtocolStatus::Complete) => {
+                    let is_read = unread.is_empty();
+                    buffer.clear();
+                    return Ok((answer.finish()?, is_read));
+                }
+                Part::End(status) => return Err(Fault::Rejected(status)),
+            }
+        }
+        let left = unread.len();
+        buffer.advance(buffer.len() - left);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,320 @@
+//! What PHP finds in `$_SERVER`: the meta-variables of CGI (RFC 3875 section 4.1) and those that web servers add for
+//! PHP-FPM.
+
+use std::borrow::Cow;
+
+use super::record::{PairTooLong, ParamsWriter};
+use crate::message::{Failure, Request};
+
+const SOFTWARE: &str = concat!("aileron/", env!("CARGO_PKG_VERSION"));
+
+/// Headers that do not become `HTTP_` variables.
+const LEFT_OUT: [&str; 12] = [
+    // They have variables of their own, and the real size counts (RFC 3875 section 4.1.18).
+    "content-length",
+    "content-type",
+    // They are about the connection that the request came over (RFC 9110 section 7.6.1).
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    // HTTP clients in PHP would take HTTP_PROXY for the setting of that name (CVE-2016-5385, "httpoxy").
+    "proxy",
+];
+
+/// The PHP file to run, as the variables name it.
+#[derive(Debug)]
+pub(super) struct Script {
+    /// The absolute path.
+    filename: String,
+    /// The path that a browser would ask for: the file's name after a `/`.
+    name: String,
+    /// The directory.
+    root: String,
+}
+
+impl Script {
+    pub(super) fn new(filename: String) -> Self {
+        let (root, base) = filename.rsplit_once('/').unwrap_or(("", &filename));
+        let name = format!("/{base}");
+        let root = if root.is_empty() { "/" } else { root }.to_owned();
+        Self { filename, name, root }
+    }
+}
+
+/// Writes all variables of a request. A request that cannot be put into them is refused as `bad-request`.
+pub(super) fn put_params(out: &mut Vec<u8>, script: &Script, request: &Request) -> Result<(), Failure> {
+    let mut params = ParamsWriter::new(out);
+    put_variables(&mut params, script, request)?;
+    put_headers(&mut params, request)?;
+    params.end();
+    Ok(())
+}
+
+fn put_variables(params: &mut ParamsWriter<'_>, script: &Script, request: &Request) -> Result<(), Failure> {
+    let method = if request.method.is_empty() {
+        "POST"
+    } else {
+        &request.method
+    };
+    let path = if request.path.is_empty() {
+        &script.name
+    } else {
+        &request.path
+    };
+    let uri = match request.query.as_str() {
+        "" => Cow::Borrowed(path.as_str()),
+        query => Cow::Owned(format!("{path}?{query}")),
+    };
+    let (server_name, server_port) = host_and_port(header(request, "host").unwrap_or_default());
+    let length = request.body.len().to_string();
+    let variables = [
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("SERVER_SOFTWARE", SOFTWARE),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("REQUEST_METHOD", method),
+        // PHP makes PHP_SELF from SCRIPT_NAME, as long as there is no PATH_INFO.
+        ("SCRIPT_FILENAME", &script.filename),
+        ("SCRIPT_NAME", &script.name),
+        ("DOCUMENT_ROOT", &script.root),
+        ("DOCUMENT_URI", &script.name),
+        ("REQUEST_URI", &uri),
+        ("QUERY_STRING", &request.query),
+        // Always there, as it is under nginx, though RFC 3875 section 4.1.2 has it only with a body.
+        ("CONTENT_LENGTH", &length),
+        // The client of this request is the gateway itself.
+        ("REMOTE_ADDR", "127.0.0.1"),
+        ("REMOTE_PORT", "0"),
+        ("SERVER_ADDR", "127.0.0.1"),
+        ("SERVER_NAME", server_name),
+        ("SERVER_PORT", server_port),
+    ];
+    let content_type = header(request, "content-type").map(|value| ("CONTENT_TYPE", value));
+    for (name, value) in variables.into_iter().chain(content_type) {
+        put(params, name, value)?;
+    }
+    Ok(())
+}
+
+fn put_headers(params: &mut ParamsWriter<'_>, request: &Request) -> Result<(), Failure> {
+    let mut headers = Vec::with_capacity(request.headers.len());
+    for (name, value) in &request.headers {
+        if has_variable(name)? {
+            headers.push((name.as_str(), value.as_str()));
+        }
+    }
+    // A stable sort: fields of one name stay in order. PHP would keep only the last of them.
+    headers.sort_by(|(a, _), (b, _)| lower_case(a).cmp(lower_case(b)));
+    let mut variable = String::new();
+    for fields in headers.chunk_by(|(a, _), (b, _)| a.eq_ignore_ascii_case(b)) {
+        let [(name, first), others @ ..] = fields else {
+            continue;
+        };
+        let mut value = Cow::Borrowed(*first);
+        for (_, other) in others {
+            // Cookies are joined otherwise than lists (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
+            value += if name.eq_ignore_ascii_case("cookie") {
+                "; "
+            } else {
+                ", "
+            };
+            value += *other;
+        }
+        variable.clear();
+        variable.push_str("HTTP_");
+        variable.extend(
+            name.chars()
+                .map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() }),
+        );
+        put(params, &variable, &value)?;
+    }
+    Ok(())
+}
+
+fn put(params: &mut ParamsWriter<'_>, name: &str, value: &str) -> Result<(), Failure> {
+    // The pairs would carry them, but what PHP does with them (a header, a log, a path in C) would not.
+    if value.contains(['\0', '\r', '\n']) {
+        return Err(bad_request(format!(
+            "`{name}` has a NUL or a line break in it and cannot be sent"
+        )));
+    }
+    params.put(name, value).map_err(|PairTooLong| {
+        bad_request(format!(
+            "`{name}` has {} bytes; php-fpm takes less than 64 KiB",
+            value.len()
+        ))
+    })
+}
+
+/// Whether a header becomes a variable.
+///
+/// Names with a `_` and other unusual ones are left out, as nginx and Apache do: `a_b` and `a-b` would be the same
+/// variable, so a client could set what a header of the plugin's is trusted for.
+fn has_variable(name: &str) -> Result<bool, Failure> {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
+        return Err(bad_request(format!("{name:?} is no header name")));
+    }
+    let is_usual = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    Ok(is_usual
+        && !LEFT_OUT
+            .iter()
+            .any(|left_out| name.eq_ignore_ascii_case(left_out)))
+}
+
+fn lower_case(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().map(|byte| byte.to_ascii_lowercase())
+}
+
+fn header<'a>(request: &'a Request, wanted: &str) -> Option<&'a str> {
+    let field = request
+        .headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    field.map(|(_, value)| value.as_str())
+}
+
+/// Splits the value of a `Host` header. An IPv6 address keeps its brackets (RFC 3875 section 4.1.14).
+fn host_and_port(host: &str) -> (&str, &str) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() && !is_bare_ipv6(name) => {
+            (name, port)
+        }
+        _ if host.is_empty() => ("localhost", "80"),
+        _ => (host, "80"),
+    }
+}
+
+fn is_bare_ipv6(name: &str) -> bool {
+    name.contains(':') && !name.ends_with(']')
+}
+
+fn bad_request(problem: String) -> Failure {
+    Failure::Other("bad-request".to_owned(), problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Payload;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        Request {
+            method: String::new(),
+            path: String::new(),
+            query: String::new(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: Payload::Text("".into()),
+        }
+    }
+
+    fn refusal(request: &Request) -> Option<String> {
+        match put_params(
+            &mut Vec::new(),
+            &Script::new("/srv/index.php".to_owned()),
+            request,
+        ) {
+            Err(Failure::Other(kind, problem)) if kind == "bad-request" => Some(problem),
+            Err(other) => panic!("{other}"),
+            Ok(()) => None,
+        }
+    }
+
+    #[test]
+    fn line_breaks_and_nul_are_refused_wherever_they_are() {
+        for bad in ["a\nb", "a\rb", "a\0b"] {
+            let whole = request(&[]);
+            let requests = [
+                Request {
+                    method: bad.to_owned(),
+                    ..whole.clone()
+                },
+                Request {
+                    path: bad.to_owned(),
+                    ..whole.clone()
+                },
+                Request {
+                    query: bad.to_owned(),
+                    ..whole
+                },
+                request(&[("x-a", bad)]),
+                request(&[(bad, "x")]),
+                request(&[("host", bad)]),
+                request(&[("content-type", bad)]),
+                request(&[("cookie", "a=1"), ("cookie", bad)]),
+            ];
+            for request in requests {
+                assert!(refusal(&request).is_some(), "{request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let long = "x".repeat(65_536);
+        let problem = refusal(&request(&[("cookie", &long)])).expect("too long");
+        assert_eq!(
+            problem,
+            "`HTTP_COOKIE` has 65536 bytes; php-fpm takes less than 64 KiB"
+        );
+    }
+
+    #[test]
+    fn names_that_collide_or_mislead_have_no_variable() {
+        let table = [
+            ("x-a", Ok(true)),
+            ("X-A1", Ok(true)),
+            ("x_a", Ok(false)),
+            ("x.a", Ok(false)),
+            ("Proxy", Ok(false)),
+            ("CONTENT-LENGTH", Ok(false)),
+            ("te", Ok(false)),
+            ("", Err(())),
+            ("x a", Err(())),
+            ("x:a", Err(())),
+            ("é", Err(())),
+        ];
+        for (name, expected) in table {
+            assert_eq!(has_variable(name).map_err(drop), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_host_header_names_server_and_port() {
+        let table = [
+            ("", ("localhost", "80")),
+            ("example.org", ("example.org", "80")),
+            ("example.org:8080", ("example.org", "8080")),
+            ("[::1]:8080", ("[::1]", "8080")),
+            ("[::1]", ("[::1]", "80")),
+            ("::1", ("::1", "80")),
+            (":8080", (":8080", "80")),
+            ("a:b", ("a:b", "80")),
+            ("a:99999", ("a:99999", "80")),
+        ];
+        for (host, expected) in table {
+            assert_eq!(host_and_port(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_script_has_a_name_and_a_directory() {
+        let table = [
+            ("/srv/www/index.php", "/index.php", "/srv/www"),
+            ("/a.php", "/a.php", "/"),
+        ];
+        for (filename, name, root) in table {
+            let script = Script::new(filename.to_owned());
+            assert_eq!((script.name.as_str(), script.root.as_str()), (name, root));
+        }
+    }
+}

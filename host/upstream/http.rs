@@ -1,0 +1,161 @@
+//! Upstreams behind a web server: HTTP/1.1 over kept connections. The only file that names reqwest's client.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Url, redirect};
+
+use crate::config;
+use crate::message::{Failure, Headers, Outcome, Payload, Request, Response};
+
+/// Below the 60 to 75 seconds after which web servers close idle connections, so that a request seldom meets a
+/// connection that is being closed.
+const IDLE: Duration = Duration::from_secs(30);
+
+pub(super) struct Http {
+    client: Client,
+    url: Url,
+    max_answer: usize,
+}
+
+impl Http {
+    pub(super) fn new(url: &str, config: &config::Upstream) -> Result<Self, reqwest::Error> {
+        // An error means that another part of the process has chosen already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .http1_only()
+            .no_proxy()
+            // An answer that redirects is an answer: the plugin sees it.
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("aileron/", env!("CARGO_PKG_VERSION")))
+            .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(config.max_requests)
+            .build()?;
+        // The URL was checked as one, but reqwest is stricter; a request that cannot be built gives the same error.
+        let url = client.get(url).build()?.url().clone();
+        Ok(Self {
+            client,
+            url,
+            max_answer: config.max_answer,
+        })
+    }
+
+    pub(super) async fn send(&self, request: &Request) -> Outcome {
+        let mut answer = self
+            .client
+            .request(method(request)?, self.target(request))
+            .headers(header_map(&request.headers)?)
+            .body(request.body.clone().into_bytes())
+            .send()
+            .await
+            .map_err(|e| self.failure(&e))?;
+        let status = answer.status().as_u16();
+        let headers = headers(answer.headers());
+        let body = self.body(&mut answer).await?;
+        Ok(Response {
+            status,
+            headers,
+            body: Payload::from_body(body),
+        })
+    }
+
+    /// The upstream's own URL, with the path and query that the request names.
+    fn target(&self, request: &Request) -> Url {
+        let mut url = self.url.clone();
+        if !request.path.is_empty() {
+            url.set_path(&request.path);
+            url.set_query(None);
+        }
+        if !request.query.is_empty() {
+            let query = match url.query() {
+                Some(own) => format!("{own}&{}", request.query),
+                None => request.query.clone(),
+            };
+            url.set_query(Some(&query));
+        }
+        url
+    }
+
+    /// Most answers are one chunk, which is taken as it is.
+    async fn body(&self, answer: &mut reqwest::Response) -> Result<Bytes, Failure> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.failure(&e))? {
+            let size = first.len() + all.len() + chunk.len();
+            if size > self.max_answer {
+                return Err(Failure::TooLarge(format!(
+                    "the answer is over {} bytes (max-answer)",
+                    self.max_answer
+                )));
+            }
+            if size == chunk.len() {
+                first = chunk;
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&chunk);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> Failure {
+        let cause = root_cause(error);
+        let url = &self.url;
+        Failure::Unreachable(if error.is_connect() {
+            format!("cannot connect to {url}: {cause} (is the web server running and listening there?)")
+        } else {
+            format!("the exchange with {url} broke off: {cause}")
+        })
+    }
+}
+
+/// The whole chain of causes: the outer ones of the client say little.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        // Writing into a string does not fail.
+        let _ = write!(text, "{error}");
+        cause = error.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+fn method(request: &Request) -> Result<Method, Failure> {
+    if request.method.is_empty() {
+        return Ok(Method::POST);
+    }
+    Method::from_bytes(request.method.as_bytes())
+        .map_err(|_| bad_request(&format!("`{}` is no method", request.method)))
+}
+
+fn header_map(headers: &Headers) -> Result<HeaderMap, Failure> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| bad_request(&format!("`{name}` is no header name")))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| bad_request(&format!("the value of the header `{name}` cannot be sent")))?;
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+fn headers(map: &HeaderMap) -> Headers {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    map.iter()
+        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+        .collect()
+}
+
+/// The plugin asked for what cannot be sent.
+fn bad_request(problem: &str) -> Failure {
+    Failure::Other("bad-request".to_owned(), problem.to_owned())
+}

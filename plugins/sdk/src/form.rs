@@ -1,0 +1,164 @@
+//! The two encodings of HTML forms, as PHP reads them into `$_POST`.
+//!
+//! [`encode`] and [`decode`] are for `application/x-www-form-urlencoded`, [`multipart`] is for `multipart/form-data`.
+
+mod error;
+mod multipart;
+mod parameters;
+
+use form_urlencoded::byte_serialize;
+
+pub use error::FormError;
+pub use multipart::{Part, multipart};
+pub use parameters::{boundary, media_type};
+
+/// The media type of what [`encode`] gives and [`decode`] takes.
+pub const URLENCODED: &str = "application/x-www-form-urlencoded";
+
+/// The media type of what [`multipart()`] takes.
+pub const MULTIPART: &str = "multipart/form-data";
+
+/// Encodes fields in the order given. Every byte of a value arrives in PHP as it is.
+pub fn encode(fields: &[(&str, &[u8])]) -> String {
+    let mut encoded = String::new();
+    for (name, value) in fields {
+        if !encoded.is_empty() {
+            encoded.push('&');
+        }
+        encoded.extend(byte_serialize(name.as_bytes()));
+        encoded.push('=');
+        encoded.extend(byte_serialize(value));
+    }
+    encoded
+}
+
+/// Decodes fields in the order they come.
+///
+/// Stricter than browsers and PHP: a percent sign without two hexadecimal digits is an error, and so is a name that is
+/// not UTF-8. What arrives changed would be worse than what does not arrive.
+pub fn decode(form: &[u8]) -> Result<Vec<(String, Vec<u8>)>, FormError> {
+    let mut fields = Vec::new();
+    let mut position = 0;
+    for pair in form.split(|byte| *byte == b'&') {
+        if !pair.is_empty() {
+            let equals = pair.iter().position(|byte| *byte == b'=');
+            let (name, value) = match equals {
+                Some(equals) => (&pair[..equals], &pair[equals + 1..]),
+                None => (pair, &[][..]),
+            };
+            let name_bytes = unescape(name, position)?;
+            let name_text = String::from_utf8(name_bytes)
+                .map_err(|_| FormError::new(position, "the name of a field is not UTF-8"))?;
+            fields.push((name_text, unescape(value, position + name.len() + 1)?));
+        }
+        position += pair.len() + 1;
+    }
+    Ok(fields)
+}
+
+fn unescape(escaped: &[u8], position: usize) -> Result<Vec<u8>, FormError> {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    loop {
+        rest = match rest {
+            [] => return Ok(bytes),
+            [b'+', rest @ ..] => {
+                bytes.push(b' ');
+                rest
+            }
+            [b'%', tail @ ..] => {
+                let escape = tail
+                    .split_first_chunk()
+                    .and_then(|([high, low], rest)| Some((hex(*high)? << 4 | hex(*low)?, rest)));
+                let Some((byte, rest)) = escape else {
+                    let position = position + escaped.len() - rest.len();
+                    return Err(FormError::new(
+                        position,
+                        "a percent sign without two hexadecimal digits",
+                    ));
+                };
+                bytes.push(byte);
+                rest
+            }
+            [byte, rest @ ..] => {
+                bytes.push(*byte);
+                rest
+            }
+        };
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(fields: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
+        fields
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn encodes_by_the_url_standard() {
+        let encoded = encode(&[
+            ("type", b"server"),
+            ("message", "a b&c=d+e%é\n".as_bytes()),
+            ("client_id", b"127.0.0.1:51110"),
+            ("", b""),
+            ("kept", b"*-._"),
+        ]);
+        assert_eq!(
+            encoded,
+            "type=server&message=a+b%26c%3Dd%2Be%25%C3%A9%0A&client_id=127.0.0.1%3A51110&=&kept=*-._"
+        );
+        assert_eq!(encode(&[]), "");
+    }
+
+    #[test]
+    fn every_byte_comes_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        let fields: &[(&str, &[u8])] = &[("é&=", &all), ("", b""), ("é&=", b"again")];
+        assert_eq!(decode(encode(fields).as_bytes()), Ok(owned(fields)));
+    }
+
+    #[test]
+    fn decodes_what_others_send() {
+        let fields = decode(b"&a=1&&b&c==2&d=+%2b%2B&a=").unwrap();
+        let expected: &[(&str, &[u8])] = &[("a", b"1"), ("b", b""), ("c", b"=2"), ("d", b" ++"), ("a", b"")];
+        assert_eq!(fields, owned(expected));
+        assert_eq!(decode(b""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_malformed_escape_is_named_by_its_position() {
+        for (form, position) in [
+            ("a=%", 2),
+            ("a=1&b=x%4", 7),
+            ("a=%zz&b=1", 2),
+            ("a=1&%+1=2", 4),
+            ("a=%4%41", 2),
+        ] {
+            let error = decode(form.as_bytes()).unwrap_err();
+            assert_eq!(error.position(), position, "{form}");
+        }
+        assert_eq!(
+            decode(b"a=1&b=%").unwrap_err().to_string(),
+            "byte 6: a percent sign without two hexadecimal digits"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_refused() {
+        assert_eq!(decode(b"a=1&%ff=2").unwrap_err().position(), 4);
+    }
+}

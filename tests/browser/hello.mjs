@@ -1,0 +1,184 @@
+// Checks the page of examples/hello in a real browser, from the first connection to a push and a lost connection.
+//
+//   node hello.mjs PAGE [SCREENSHOTS]     PAGE is the address that examples/run prints; SCREENSHOTS is a folder
+//
+// CHROMIUM names another browser than Debian's. It ends with an error at the first thing that is not as it should be.
+
+import assert from 'node:assert/strict'
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import { chromium } from 'playwright-core'
+
+const [page_address, screenshots] = process.argv.slice(2)
+assert(page_address, 'usage: node hello.mjs PAGE [SCREENSHOTS]')
+
+// Nothing but the page may reach out. Playwright gives each launch a fresh profile of its own.
+const flags = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+]
+
+/** Opens an address in a new window of its own and collects what goes wrong in its scripts. */
+async function open(browser, address, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, ...options })
+  context.setDefaultTimeout(10_000)
+  const page = await context.newPage()
+  const problems = []
+  page.on('pageerror', (error) => problems.push(error.message))
+  if (options.before) await options.before(page)
+  await page.goto(address)
+  return { page, problems, close: () => context.close() }
+}
+
+const state = (page, words) => page.getByRole('status').filter({ hasText: words }).first().waitFor()
+const line = (page, kind, words) => page.locator(`li.${kind}`).filter({ hasText: words }).last().waitFor()
+
+async function send(page, words) {
+  await page.getByLabel('Message', { exact: true }).fill(words)
+  await page.getByRole('button', { name: 'Send' }).click()
+}
+
+async function push(page, words) {
+  await page.getByLabel('Message to push').fill(words)
+  await page.getByRole('button', { name: 'Push' }).click()
+}
+
+async function shoot(page, name) {
+  if (screenshots) await page.screenshot({ path: path.join(screenshots, `${name}.png`), fullPage: true })
+}
+
+const checks = {
+  async 'a message is answered by PHP, and PHP pushes'(browser) {
+    const { page, problems, close } = await open(browser, page_address)
+    await state(page, 'Connected')
+    assert(await page.getByRole('button', { name: 'Push' }).isDisabled(), 'no push before the id is known')
+    await shoot(page, 'connected')
+
+    await send(page, 'name')
+    await line(page, 'answer', /Orville to \S+$/)
+    await send(page, '')
+    await line(page, 'answer', /default to \S+$/)
+    const id = await page.locator('#client-id').textContent()
+    assert.match(await page.locator('li.answer').last().textContent(), new RegExp(` to ${id}$`))
+
+    await push(page, 'hello from PHP')
+    await line(page, 'push', 'hello from PHP')
+    await state(page, 'PHP says: Message sent')
+
+    // What a form, a shell and HTML each give a meaning to arrives as it was written.
+    const odd = '50% & "more" = $(id) \'+1\' <img src=x onerror=alert(1)> 翼 🪽'
+    await push(page, odd)
+    await line(page, 'push', odd)
+    assert.equal(await page.locator('#log img').count(), 0)
+
+    await page.emulateMedia({ colorScheme: 'light' })
+    await shoot(page, 'light')
+    await page.emulateMedia({ colorScheme: 'dark' })
+    await shoot(page, 'dark')
+    assert.deepEqual(problems, [])
+    await close()
+  },
+
+  async 'two pages have an id each, and a push reaches one of them'(browser) {
+    const [one, two] = [await open(browser, page_address), await open(browser, page_address)]
+    for (const { page } of [one, two]) {
+      await state(page, 'Connected')
+      await send(page, 'name')
+      await line(page, 'answer', 'Orville')
+    }
+    assert.notEqual(
+      await one.page.locator('#client-id').textContent(),
+      await two.page.locator('#client-id').textContent(),
+    )
+    await push(one.page, 'only for one')
+    await line(one.page, 'push', 'only for one')
+    // An answer that comes after the push: had the push gone here too, it would be here by now.
+    await send(two.page, 'and now')
+    await line(two.page, 'answer', 'default')
+    assert.equal(await two.page.locator('li.push').count(), 0)
+    await one.close()
+    await two.close()
+  },
+
+  async 'it fits a narrow screen'(browser) {
+    const { page, close } = await open(browser, page_address, { viewport: { width: 360, height: 740 } })
+    await state(page, 'Connected')
+    await send(page, 'name')
+    await line(page, 'answer', 'Orville')
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+    assert(overflow <= 0, `${overflow} pixels too wide`)
+    await shoot(page, 'narrow')
+    await close()
+  },
+
+  async 'a lost connection comes back, with a new id'(browser) {
+    const cut = []
+    const { page, problems, close } = await open(browser, page_address, {
+      // The connection goes through to the gateway; this only allows to cut it.
+      before: (page) => page.routeWebSocket(/\/ws$/, (socket) => {
+        socket.connectToServer()
+        cut.push(() => socket.close({ code: 1001, reason: 'gone' }))
+      }),
+    })
+    await state(page, 'Connected')
+    await send(page, 'name')
+    await line(page, 'answer', 'Orville')
+    cut[0]()
+    await state(page, 'The gateway has shut down.')
+    await page.getByText('not known yet').waitFor()
+    assert(await page.getByRole('button', { name: 'Send' }).isDisabled())
+    await shoot(page, 'lost')
+    await state(page, 'Connected')
+    await send(page, 'back')
+    await line(page, 'answer', 'default')
+    assert.deepEqual(problems, [])
+    await close()
+  },
+
+  async 'no gateway, a wrong address and a wrong id are said in plain words'(browser) {
+    const with_gateway = (gateway) => {
+      const address = new URL(page_address)
+      address.searchParams.set('gateway', gateway)
+      return address.href
+    }
+    const dead = await open(browser, with_gateway('ws://127.0.0.1:9/ws'))
+    await state(dead.page, 'No gateway answers at ws://127.0.0.1:9/ws. Is it running?')
+    await dead.page.getByText(/^Next try in \d+ s$/).waitFor()
+    await shoot(dead.page, 'unreachable')
+    await dead.close()
+
+    const wrong = await open(browser, with_gateway('nonsense://'))
+    await state(wrong.page, 'is not the address of a WebSocket')
+    assert.deepEqual(wrong.problems, [])
+    await wrong.close()
+
+    const { page, close } = await open(browser, page_address, {
+      before: (page) => page.route('**/websocket.php', (route) =>
+        route.continue({ postData: 'type=client&client_id=nobody&message=lost' })),
+    })
+    await state(page, 'Connected')
+    await send(page, 'name')
+    await line(page, 'answer', 'Orville')
+    await push(page, 'lost')
+    await state(page, 'Not pushed. PHP says:')
+    await close()
+  },
+}
+
+if (screenshots) await mkdir(screenshots, { recursive: true })
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  args: flags,
+})
+try {
+  for (const [name, check] of Object.entries(checks)) {
+    await check(browser).catch((error) => {
+      console.error(`FAIL  ${name}`)
+      throw error
+    })
+    console.log(`ok    ${name}`)
+  }
+} finally {
+  await browser.close()
+}

@@ -1,0 +1,3 @@
+<?php
+// An answer of so many bytes.
+echo str_repeat('x', (int) $_GET['size']);
