@@ -253,7 +253,7 @@ impl Validator<'_> {
             return Err(self.source.error(span, problem));
         }
         Ok(Push {
-            listen: listen.filter(|own| *own != clients),
+            listen: listen.filter(|own| *own != clients || own.port() == 0),
             path: raw.path.into_inner(),
             token,
         })

@@ -170,11 +170,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             };
             match happened {
                 Happened::Queued(item) => {
-                    if let Err(end) = self.write_queued(item, outbox).await {
+                    if let Err(end) = self.write_queued(Some(item), outbox, WRITE_BATCH).await {
                         return end;
                     }
                 }
-                Happened::Resumed(ticket, journey) => self.advance(ticket, journey, &waiting),
+                Happened::Resumed(ticket, journey) => {
+                    // What the application pushed before it answered leaves before its answer.
+                    if let Err(end) = self
+                        .write_queued(outbox.try_next(), outbox, self.shared.max_queue)
+                        .await
+                    {
+                        return end;
+                    }
+                    self.advance(ticket, journey, &waiting);
+                }
                 Happened::Received(Some(Ok(Message::Text(text)))) => ahead = Some(Payload::Text(text)),
                 Happened::Received(Some(Ok(Message::Binary(bytes)))) => ahead = Some(Payload::Binary(bytes)),
                 Happened::Received(Some(Ok(Message::Close(frame)))) => {
@@ -251,10 +260,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         if written { self.flush().await } else { Ok(()) }
     }
 
-    /// Writes what was pushed, as much as is there up to a bound, at once.
-    async fn write_queued(&mut self, first: Outbound, outbox: &Outbox) -> Result<(), End> {
+    /// Writes what was pushed: the first, and as much as is there behind it up to a bound, at once.
+    async fn write_queued(
+        &mut self,
+        first: Option<Outbound>,
+        outbox: &Outbox,
+        bound: usize,
+    ) -> Result<(), End> {
+        if first.is_none() {
+            return Ok(());
+        }
         let mut bytes = 0;
-        let mut item = Some(first);
+        let mut item = first;
         while let Some(outbound) = item {
             match outbound {
                 Outbound::Message(payload) => {
@@ -266,11 +283,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     return Err(self.close(code, reason).await);
                 }
             }
-            item = if bytes < WRITE_BATCH {
-                outbox.try_next()
-            } else {
-                None
-            };
+            item = if bytes < bound { outbox.try_next() } else { None };
         }
         self.flush().await
     }

@@ -35,8 +35,9 @@ pub struct Settings {
     /// as many as there are requests.
     ///
     /// A kept connection holds a child of FPM even while it is idle, so this must not be over `pm.max_children`; the
-    /// rest of the children is for everybody else. With `pm.max_requests` a request can meet a child that is ending,
-    /// and fail as unreachable: FPM closes the connection a moment after the child's last answer.
+    /// rest of the children is for everybody else. `pm.max_requests = 0` goes with it: FPM closes the connection of a
+    /// child that has done its requests only a moment after the last answer, and a request that goes out in that
+    /// moment fails as unreachable.
     pub keep: usize,
     /// The most that the body of an answer may have, in bytes.
     pub max_answer: usize,

@@ -2,14 +2,17 @@
 //
 //   node hello.mjs PAGE [SCREENSHOTS]     PAGE is the address that examples/run prints; SCREENSHOTS is a folder
 //
-// CHROMIUM names another browser than Debian's. It ends with an error at the first thing that is not as it should be.
+// CHROMIUM names another browser than Debian's. With PLUGIN, the file of the plugin `answer`, and PLUGINS_DIR, the folder
+// that the gateway watches, it also drops the plugin in and takes it out again. It ends with an error at the first thing
+// that is not as it should be.
 
 import assert from 'node:assert/strict'
-import { mkdir } from 'node:fs/promises'
+import { copyFile, mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { chromium } from 'playwright-core'
 
 const [page_address, screenshots] = process.argv.slice(2)
+const { CHROMIUM, PLUGIN, PLUGINS_DIR } = process.env
 assert(page_address, 'usage: node hello.mjs PAGE [SCREENSHOTS]')
 
 // Nothing but the page may reach out. Playwright gives each launch a fresh profile of its own.
@@ -45,6 +48,19 @@ async function push(page, words) {
 
 async function shoot(page, name) {
   if (screenshots) await page.screenshot({ path: path.join(screenshots, `${name}.png`), fullPage: true })
+}
+
+/** Sends a message again and again until the answer is the one that is waited for. */
+async function sendUntil(page, words, expected) {
+  const deadline = Date.now() + 10_000
+  for (;;) {
+    const before = await page.locator('li.answer').count()
+    await send(page, words)
+    await page.locator('li.answer').nth(before).waitFor()
+    const answer = await page.locator('li.answer').nth(before).textContent()
+    if (expected.test(answer)) return
+    assert(Date.now() < deadline, `the answer is still: ${answer}`)
+  }
 }
 
 const checks = {
@@ -165,9 +181,36 @@ const checks = {
   },
 }
 
+if (PLUGIN) {
+  checks['a plugin that is dropped in answers at once, and PHP again when it is gone'] = async (browser) => {
+    const { page, problems, close } = await open(browser, page_address)
+    const dropped = path.join(PLUGINS_DIR, '10-answer.wasm')
+    const ping = '{"type":"ping","id":7}'
+    await state(page, 'Connected')
+    await send(page, ping)
+    await line(page, 'answer', /default to \S+$/)
+    const id = await page.locator('#client-id').textContent()
+    try {
+      await copyFile(PLUGIN, dropped)
+      await sendUntil(page, ping, /"type":"pong"/)
+      await send(page, 'name')
+      await line(page, 'answer', `Orville to ${id}`)
+      await shoot(page, 'plugin')
+    } finally {
+      await rm(dropped)
+    }
+    await sendUntil(page, ping, /default to \S+$/)
+    await push(page, 'the same connection all along')
+    await line(page, 'push', 'the same connection all along')
+    assert.equal(await page.locator('#client-id').textContent(), id)
+    assert.deepEqual(problems, [])
+    await close()
+  }
+}
+
 if (screenshots) await mkdir(screenshots, { recursive: true })
 const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  executablePath: CHROMIUM ?? '/usr/bin/chromium',
   headless: true,
   args: flags,
 })

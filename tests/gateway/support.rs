@@ -1,0 +1,45 @@
+//! What tests stand on. Nothing here sleeps for a guessed time: things are waited for until they can be seen.
+
+mod client;
+mod gateway;
+mod nginx;
+mod php;
+mod process;
+
+pub use client::{Client, Frame};
+pub use gateway::{Answer, Gateway};
+pub use nginx::Nginx;
+pub use php::Fpm;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until something can be seen, looking again and again.
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(start.elapsed() < PATIENCE, "not seen within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A port that nobody listens on. Another process could take it before it is used; none does on a machine that tests.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A path in the repository.
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}

@@ -1,0 +1,110 @@
+//! A WebSocket client. What it does not ask for never comes: an unexpected frame fails the test that meets it.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use super::PATIENCE;
+
+pub struct Client {
+    socket: WebSocketStream<TcpStream>,
+    /// The name that the gateway knows it by: its address.
+    pub id: String,
+}
+
+/// What comes from the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+    Pong(Vec<u8>),
+    /// Code and reason; 1005 for a close frame without a code (RFC 6455 section 7.1.5).
+    Close(u16, String),
+    /// The socket ended without a close frame, or after one.
+    End,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, path: &str) -> Self {
+        let request = format!("ws://{address}{path}").into_client_request().unwrap();
+        Self::connect_by(address, request)
+            .await
+            .expect("the handshake succeeds")
+    }
+
+    /// Connects with a request of one's own, which may fail.
+    pub async fn connect_by(
+        address: SocketAddr,
+        request: impl IntoClientRequest + Unpin,
+    ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        let id = socket.local_addr()?.to_string();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4096)
+            .max_message_size(None)
+            .max_frame_size(None);
+        let (socket, _) = tokio_tungstenite::client_async_with_config(request, socket, Some(config)).await?;
+        Ok(Self { socket, id })
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.send_frame(Message::text(text)).await;
+    }
+
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        self.send_frame(Message::binary(bytes.to_vec())).await;
+    }
+
+    pub async fn send_frame(&mut self, frame: Message) {
+        self.socket.send(frame).await.expect("the connection is open");
+    }
+
+    /// The next frame; a test that waits for one in vain fails.
+    pub async fn next(&mut self) -> Frame {
+        let next = timeout(PATIENCE, self.socket.next()).await;
+        match next.unwrap_or_else(|_| panic!("nothing came to {} within {PATIENCE:?}", self.id)) {
+            Some(Ok(Message::Text(text))) => Frame::Text(text.to_string()),
+            Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.to_vec()),
+            Some(Ok(Message::Pong(bytes))) => Frame::Pong(bytes.to_vec()),
+            Some(Ok(Message::Close(Some(frame)))) => {
+                Frame::Close(frame.code.into(), frame.reason.to_string())
+            }
+            Some(Ok(Message::Close(None))) => Frame::Close(1005, String::new()),
+            Some(Ok(other)) => panic!("{other:?} came"),
+            Some(Err(_)) | None => Frame::End,
+        }
+    }
+
+    /// The next frame, which is text.
+    pub async fn text(&mut self) -> String {
+        match self.next().await {
+            Frame::Text(text) => text,
+            other => panic!("{other:?} came instead of text"),
+        }
+    }
+
+    /// Sends a text and gives the answer.
+    pub async fn ask(&mut self, text: &str) -> String {
+        self.send(text).await;
+        self.text().await
+    }
+
+    /// Makes sure that nothing is under way: what is sent now is the next thing that is answered.
+    pub async fn is_quiet(&mut self) {
+        let probe = b"quiet?".to_vec();
+        self.send_frame(Message::Ping(probe.clone().into())).await;
+        assert_eq!(self.next().await, Frame::Pong(probe));
+    }
+
+    pub async fn close(mut self) {
+        let _ = self.socket.close(None).await;
+        while self.next().await != Frame::End {}
+    }
+}

@@ -1,0 +1,165 @@
+//! The gateway itself: the real program, started with a configuration of the test's own on a free port.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use reqwest::{Client as Http, Method, StatusCode};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::eventually;
+use super::process::Process;
+
+pub struct Gateway {
+    dir: TempDir,
+    pub process: Process,
+    /// Where clients connect.
+    pub clients: SocketAddr,
+    /// Where applications push.
+    pub push: SocketAddr,
+    http: Http,
+}
+
+/// What came back for an HTTP request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Gateway {
+    /// Starts it with this configuration; where it listens is added, unless the configuration says so itself. The file
+    /// lies in a directory of its own, beside which the plugin directory `plugins` is made.
+    pub async fn start(config: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        std::fs::create_dir(dir.path().join("plugins")).unwrap();
+        Self::start_in(dir, config).await
+    }
+
+    /// The same in a directory that the test has filled.
+    pub async fn start_in(dir: TempDir, config: &str) -> Self {
+        let listen = if config.contains("listen =") {
+            ""
+        } else {
+            "listen = \"127.0.0.1:0\"\n"
+        };
+        std::fs::write(dir.path().join("aileron.toml"), format!("{listen}{config}")).unwrap();
+        let mut process = Process::start(command(dir.path()));
+        let clients = address(&process.said(&["listening on ws://"]).await, "ws://");
+        let push = address(&process.said(&["listening on", "http://"]).await, "http://");
+        // Certificates are not needed on loopback; building a client that could use them takes a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Http::builder().no_proxy().build().unwrap();
+        Self {
+            dir,
+            process,
+            clients,
+            push,
+            http,
+        }
+    }
+
+    /// A client at the default path.
+    pub async fn connect(&self) -> Client {
+        self.connect_to("/ws").await
+    }
+
+    pub async fn connect_to(&self, path: &str) -> Client {
+        Client::connect(self.clients, path).await
+    }
+
+    /// The directory whose files are the plugins: `[plugins] dir = "plugins"`.
+    pub fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
+    /// A request to the push listener.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.push))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(self.request(Method::GET, path)).await
+    }
+
+    /// Pushes as `curl -d` does.
+    pub async fn push(&self, form: &str) -> Answer {
+        let request = self.request(Method::POST, "/send").body(form.to_owned());
+        answer(request.header("content-type", "application/x-www-form-urlencoded")).await
+    }
+
+    /// A metric by its name with labels, as `/metrics` shows it.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").await.body;
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The plugins as `/plugins` shows them.
+    pub async fn chain(&self) -> Vec<serde_json::Value> {
+        let page = self.get("/plugins").await.body;
+        let listing: serde_json::Value = serde_json::from_str(&page).unwrap();
+        listing["chain"].as_array().unwrap().clone()
+    }
+
+    /// Waits for a log line that holds all of these texts.
+    pub async fn logged(&mut self, texts: &[&str]) -> String {
+        self.process.said(texts).await
+    }
+
+    /// How many log lines hold all of these texts.
+    pub fn count_logged(&self, texts: &[&str]) -> usize {
+        self.process
+            .lines()
+            .iter()
+            .filter(|line| texts.iter().all(|text| line.contains(text)))
+            .count()
+    }
+
+    /// Waits until at least so many log lines hold all of these texts.
+    pub async fn logged_times(&self, n: usize, texts: &[&str]) {
+        eventually(&format!("{n} lines with {texts:?}"), || {
+            (self.count_logged(texts) >= n).then_some(())
+        })
+        .await;
+    }
+
+    /// Resident memory of the process, in bytes.
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+}
+
+/// Sends a request and reads the answer.
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let status = StatusCode::as_u16(&response.status());
+    Answer {
+        status,
+        body: response.text().await.unwrap(),
+    }
+}
+
+/// The program, with the configuration in a directory. Compiled plugins are cached between tests, as between starts.
+pub fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aileron"));
+    command
+        .arg("--config")
+        .arg(dir.join("aileron.toml"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+/// Reads the address out of a log line.
+fn address(line: &str, scheme: &str) -> SocketAddr {
+    let rest = line.split(scheme).nth(1).unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}

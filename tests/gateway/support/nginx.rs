@@ -1,0 +1,104 @@
+//! An nginx of a test's own in front of a PHP-FPM: it serves the scripts of `tests/php`.
+
+use std::net::TcpStream;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{Fpm, eventually, free_port, repository};
+
+pub struct Nginx {
+    dir: TempDir,
+    process: Process,
+    port: u16,
+}
+
+impl Nginx {
+    pub async fn start(fpm: &Fpm) -> Self {
+        let dir = TempDir::new().unwrap();
+        let port = free_port();
+        let path = dir.path().display();
+        let config = format!(
+            r#"
+            daemon off;
+            worker_processes 1;
+            pid {path}/nginx.pid;
+            error_log {path}/error.log;
+            events {{ worker_connections 1024; }}
+            http {{
+                access_log off;
+                client_max_body_size 64m;
+                client_body_temp_path {path}/body;
+                fastcgi_temp_path {path}/fastcgi;
+                proxy_temp_path {path}/proxy;
+                uwsgi_temp_path {path}/uwsgi;
+                scgi_temp_path {path}/scgi;
+                server {{
+                    listen 127.0.0.1:{port} backlog=4096;
+                    root {root};
+                    location ~ \.php$ {{
+                        fastcgi_pass unix:{socket};
+                        fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+                        fastcgi_param REQUEST_METHOD $request_method;
+                        fastcgi_param QUERY_STRING $query_string;
+                        fastcgi_param CONTENT_TYPE $content_type;
+                        fastcgi_param CONTENT_LENGTH $content_length;
+                    }}
+                }}
+            }}
+            "#,
+            root = repository("tests/php").display(),
+            socket = fpm.socket().display(),
+        );
+        // Workers of root's nginx run as another user, who cannot enter a private directory.
+        let config = if is_root() {
+            format!("user root;{config}")
+        } else {
+            config
+        };
+        std::fs::write(dir.path().join("nginx.conf"), config).unwrap();
+        let process = spawn(&dir);
+        let nginx = Self { dir, process, port };
+        nginx.listens().await;
+        nginx
+    }
+
+    /// The upstream for a script, as a line of the section `[upstream]`.
+    pub fn upstream(&self, script: &str) -> String {
+        format!("url = \"http://127.0.0.1:{}/{script}\"\n", self.port)
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub async fn stop(&mut self) {
+        self.process.signal("TERM");
+        self.process.exit_code().await;
+    }
+
+    pub async fn restart(&mut self) {
+        self.process = spawn(&self.dir);
+        self.listens().await;
+    }
+
+    async fn listens(&self) {
+        eventually("nginx listening", || TcpStream::connect(self.address()).ok()).await;
+    }
+}
+
+fn spawn(dir: &TempDir) -> Process {
+    let mut command = Command::new("/usr/sbin/nginx");
+    command
+        .arg("-p")
+        .arg(dir.path())
+        .arg("-c")
+        .arg(dir.path().join("nginx.conf"));
+    Process::start(command)
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
