@@ -178,10 +178,10 @@ struct Located<T>(T, Option<Range<usize>>);
 
 impl Validator<'_> {
     fn config(&self, raw: raw::Config, overrides: Overrides) -> Result<Config, ConfigError> {
-        let listen = self.listen(overrides.listen.as_deref(), "--listen", raw.listen)?;
+        let listen = self.listen(overrides.listen.as_deref(), "--listen", &raw.listen)?;
         let push = self.push(raw.push, listen)?;
         let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
-        let routes = self.routes(raw.path, raw.route, &upstreams)?;
+        let routes = self.routes(&raw.path, raw.route, &upstreams)?;
         if let Some(route) = routes.iter().find(|route| route.path.matches(&push.path)) {
             let problem = format!(
                 "the path of pushes is `{}`, which clients connect to by `{}`; set another one with [push] path",
@@ -192,7 +192,7 @@ impl Validator<'_> {
         Ok(Config {
             listen,
             client_id: raw.client_id,
-            in_flight: self.at_least_one("in-flight", raw.in_flight)?,
+            in_flight: self.at_least_one("in-flight", &raw.in_flight)?,
             max_message: raw.max_message.0,
             max_queue: raw.max_queue.0,
             push,
@@ -210,7 +210,7 @@ impl Validator<'_> {
         &self,
         flag: Option<&str>,
         flag_name: &'static str,
-        raw: toml::Spanned<String>,
+        raw: &toml::Spanned<String>,
     ) -> Result<SocketAddr, ConfigError> {
         match flag {
             Some(text) => parse_listen(text).map_err(|problem| ConfigError::flag(flag_name, problem)),
@@ -310,7 +310,7 @@ impl Validator<'_> {
             url,
             timeout: raw.timeout.0,
             max_answer: raw.max_answer.0,
-            max_requests: self.at_least_one("max-requests", raw.max_requests)?,
+            max_requests: self.at_least_one("max-requests", &raw.max_requests)?,
             max_waiting: raw.max_waiting,
             keep: raw.keep,
         })
@@ -318,12 +318,12 @@ impl Validator<'_> {
 
     fn routes(
         &self,
-        path: toml::Spanned<String>,
+        path: &toml::Spanned<String>,
         routes: Vec<raw::Route>,
         upstreams: &[Upstream],
     ) -> Result<Vec<Route>, ConfigError> {
         let mut all: Vec<Route> = vec![Route {
-            path: self.path(&path)?,
+            path: self.path(path)?,
             plugins: None,
             upstream: 0,
         }];
@@ -398,7 +398,7 @@ impl Validator<'_> {
         }
     }
 
-    fn at_least_one(&self, key: &str, raw: toml::Spanned<usize>) -> Result<usize, ConfigError> {
+    fn at_least_one(&self, key: &str, raw: &toml::Spanned<usize>) -> Result<usize, ConfigError> {
         match raw.get_ref() {
             0 => Err(self
                 .source

@@ -33,7 +33,7 @@ pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
 pub(super) fn upgrade(gateway: Arc<Gateway>, route: usize, mut request: Request) -> Response {
     let key = match check(&request) {
         Ok(key) => key,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     let Some(address) = request.extensions().get::<SocketAddr>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -74,41 +74,73 @@ async fn run(gateway: &Gateway, upgraded: Upgraded, peer: Peer, route: usize) {
     }
 }
 
+/// Why a request is no handshake.
+enum Refusal {
+    /// It does not ask for a WebSocket at all.
+    NoUpgrade,
+    /// It asks, but `Connection` does not say so.
+    NoConnection,
+    /// It speaks another version.
+    Version,
+    /// Its key is none.
+    Key,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NoUpgrade => {
+                let text =
+                    "this is a WebSocket: connect with ws:// or wss:// (does a proxy pass `Upgrade` on?)\n";
+                (
+                    StatusCode::UPGRADE_REQUIRED,
+                    [(UPGRADE, "websocket"), (CONNECTION, "Upgrade")],
+                    text,
+                )
+                    .into_response()
+            }
+            Self::NoConnection => {
+                let text = "the header `Connection: Upgrade` is missing (does a proxy remove it?)\n";
+                (StatusCode::BAD_REQUEST, text).into_response()
+            }
+            Self::Version => {
+                let text = "WebSocket version 13 is spoken here\n";
+                (
+                    StatusCode::UPGRADE_REQUIRED,
+                    [(SEC_WEBSOCKET_VERSION, "13")],
+                    text,
+                )
+                    .into_response()
+            }
+            Self::Key => (
+                StatusCode::BAD_REQUEST,
+                "`Sec-WebSocket-Key` must be 16 bytes in base64\n",
+            )
+                .into_response(),
+        }
+    }
+}
+
 /// RFC 6455 section 4.2.1. Gives the value for `Sec-WebSocket-Accept`.
-fn check(request: &Request) -> Result<HeaderValue, Response> {
+fn check(request: &Request) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
-        let text = "this is a WebSocket: connect with ws:// or wss:// (behind a proxy: does it pass `Upgrade` on?)\n";
-        let headers = [(UPGRADE, "websocket"), (CONNECTION, "Upgrade")];
-        return Err((StatusCode::UPGRADE_REQUIRED, headers, text).into_response());
+        return Err(Refusal::NoUpgrade);
     }
     if !has_token(headers, &CONNECTION, "upgrade") {
-        let text = "the header `Connection: Upgrade` is missing (does a proxy remove it?)\n";
-        return Err((StatusCode::BAD_REQUEST, text).into_response());
+        return Err(Refusal::NoConnection);
     }
     if headers
         .get(SEC_WEBSOCKET_VERSION)
         .is_none_or(|version| version != "13")
     {
-        let headers = [(SEC_WEBSOCKET_VERSION, "13")];
-        return Err((
-            StatusCode::UPGRADE_REQUIRED,
-            headers,
-            "WebSocket version 13 is spoken here\n",
-        )
-            .into_response());
+        return Err(Refusal::Version);
     }
     let key = headers
         .get(SEC_WEBSOCKET_KEY)
-        .filter(|key| key.len() == KEY_LENGTH);
-    let accept = key.and_then(|key| HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok());
-    accept.ok_or_else(|| {
-        (
-            StatusCode::BAD_REQUEST,
-            "`Sec-WebSocket-Key` must be 16 bytes in base64\n",
-        )
-            .into_response()
-    })
+        .filter(|key| key.len() == KEY_LENGTH)
+        .ok_or(Refusal::Key)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
 }
 
 /// 16 bytes in base64.
