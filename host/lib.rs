@@ -18,6 +18,7 @@ pub mod effects;
 pub mod journey;
 pub mod message;
 pub mod metrics;
+pub mod outbox;
 pub mod plugin;
 pub mod registry;
 pub mod server;

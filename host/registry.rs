@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use crate::message::{ConnectionId, Payload, Peer};
-use crate::session::outbox::{Outbound, Outbox};
+use crate::outbox::{Outbound, Outbox};
 
 /// All open connections by id.
 #[derive(Default)]

@@ -3,7 +3,6 @@
 //! A session is one task. It is idle most of its life, so it keeps little: a small read buffer, an empty queue. It never
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
-pub mod outbox;
 mod pipeline;
 
 use std::sync::Arc;
@@ -25,10 +24,10 @@ use crate::effects;
 use crate::journey::{Journey, Step};
 use crate::message::{Action, Event, Exchange, Payload, Peer};
 use crate::metrics::Metrics;
+use crate::outbox::{Outbound, Outbox};
 use crate::plugin::Plugins;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
-use outbox::{Outbound, Outbox};
 use pipeline::{Pipeline, Ticket};
 
 /// The library's default of 128 KiB would be the whole memory of an idle connection.

@@ -14,7 +14,7 @@ use crate::message::{Failure, Outcome, Request};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use fastcgi::FastCgi;
 use guard::Guard;
-use http::Http;
+use http::{Http, HttpError};
 
 /// All configured upstreams, by index and by name.
 pub struct Upstreams(Vec<Upstream>);
@@ -39,7 +39,7 @@ pub struct UpstreamError {
     name: String,
     url: UpstreamUrl,
     #[source]
-    source: reqwest::Error,
+    source: HttpError,
 }
 
 impl Upstreams {

@@ -7,19 +7,47 @@
 
 use futures_util::FutureExt;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
-use wasmtime_wasi::p2::bindings::io::{poll as waiting_poll, streams as waiting_streams};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::io::{error, poll as waiting_poll, streams as waiting_streams};
 use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sync};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, StreamError, StreamResult};
+use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 
 use super::guest::Guest;
 
-pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-    linker.allow_shadowing(true);
-    poll::add_to_linker::<_, Immediate<'static>>(linker, view)?;
-    streams::add_to_linker::<_, Immediate<'static>>(linker, view)?;
-    linker.allow_shadowing(false);
-    Ok(())
+/// All of WASI 0.2 but for sockets, which `load` turns into traps: without a grant there is nothing to do with them, and
+/// without sockets and open directories none of the other interfaces can wait but those of `wasi:io`.
+pub(super) fn add_to_linker(l: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    cli::environment::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::exit::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::stderr::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::stdin::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::stdout::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
+    clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(l, Guest::clocks)?;
+    clocks::wall_clock::add_to_linker::<_, WasiClocks>(l, Guest::clocks)?;
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, Guest::filesystem)?;
+    sync::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, Guest::filesystem)?;
+    random::insecure::add_to_linker::<_, WasiRandom>(l, Guest::random)?;
+    random::insecure_seed::add_to_linker::<_, WasiRandom>(l, Guest::random)?;
+    random::random::add_to_linker::<_, WasiRandom>(l, Guest::random)?;
+    error::add_to_linker::<_, Table>(l, |guest| guest.ctx().table)?;
+    poll::add_to_linker::<_, Immediate<'static>>(l, view)?;
+    streams::add_to_linker::<_, Immediate<'static>>(l, view)
+}
+
+struct Table;
+
+impl HasData for Table {
+    type Data<'a> = &'a mut ResourceTable;
 }
 
 /// The resources of an instance, with functions that do not wait.

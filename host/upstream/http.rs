@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+pub(super) use reqwest::Error as HttpError;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Url, redirect};
 
@@ -22,7 +23,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(url: &str, config: &config::Upstream) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(url: &str, config: &config::Upstream) -> Result<Self, HttpError> {
         // An error means that another part of the process has chosen already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -102,7 +103,7 @@ impl Http {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    fn failure(&self, error: &reqwest::Error) -> Failure {
+    fn failure(&self, error: &HttpError) -> Failure {
         let cause = root_cause(error);
         let url = &self.url;
         Failure::Unreachable(if error.is_connect() {
@@ -114,7 +115,7 @@ impl Http {
 }
 
 /// The whole chain of causes: the outer ones of the client say little.
-fn root_cause(error: &reqwest::Error) -> String {
+fn root_cause(error: &HttpError) -> String {
     let mut text = String::new();
     let mut cause = error.source();
     while let Some(error) = cause {
