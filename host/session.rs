@@ -3,6 +3,7 @@
 //! A session is one task. It is idle most of its life, so it keeps little: a small read buffer, an empty queue. It never
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
+mod goodbye;
 mod pipeline;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -34,12 +35,10 @@ use pipeline::{Pipeline, Ticket};
 const READ_BUFFER: usize = 4 * 1024;
 /// Frames that wait are written together up to this many bytes.
 const WRITE_BATCH: usize = 64 * 1024;
+/// Frames that leave together are one write up to this many bytes; allocated as needed.
+const WRITE_BUFFER: usize = 16 * 1024;
 /// A client that takes nothing for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a peer may take to answer a close frame (RFC 6455 section 7.1.1 leaves it to us).
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-/// How much of a message that is too long is still read, so that the peer gets to see why it is closed.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// What all sessions share.
 pub struct Sessions {
@@ -86,7 +85,7 @@ impl Sessions {
     {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
+            .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(self.max_message))
             .max_frame_size(Some(self.max_message));
         let socket =
@@ -186,13 +185,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 Happened::Received(Some(Ok(Message::Text(text)))) => ahead = Some(Payload::Text(text)),
                 Happened::Received(Some(Ok(Message::Binary(bytes)))) => ahead = Some(Payload::Binary(bytes)),
                 Happened::Received(Some(Ok(Message::Close(frame)))) => {
-                    // The library has queued the answer; this sends it.
-                    let _ = timeout(CLOSE_PATIENCE, self.socket.close(None)).await;
+                    goodbye::answer_close(&mut self.socket).await;
                     return End::Peer(frame);
                 }
                 // Pings are answered by the library (RFC 6455 section 5.5.2).
                 Happened::Received(Some(Ok(_))) => {}
-                Happened::Received(Some(Err(error))) => return self.refuse(error).await,
+                Happened::Received(Some(Err(error))) => {
+                    return match goodbye::refuse(&mut self.socket, &error).await {
+                        Some(code) => End::Violation(code, error.to_string()),
+                        None => End::Lost(error.to_string()),
+                    };
+                }
                 Happened::Received(None) => return End::Lost("it ended without a close frame".to_owned()),
             }
         }
@@ -279,7 +282,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 }
                 Outbound::Close { code, reason } => {
                     self.flush().await?;
-                    return Err(self.close(code, reason).await);
+                    goodbye::close(&mut self.socket, code, reason).await;
+                    return Err(End::Closed(code));
                 }
             }
             item = if bytes < bound { outbox.try_next() } else { None };
@@ -294,41 +298,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
 
     async fn flush(&mut self) -> Result<(), End> {
         patiently(self.socket.flush()).await
-    }
-
-    /// Closes from our side and waits for the peer's answer, so that it sees code and reason.
-    async fn close(&mut self, code: u16, reason: String) -> End {
-        let frame = CloseFrame {
-            code: CloseCode::from(code),
-            reason: reason.into(),
-        };
-        let goodbye = async {
-            self.socket.close(Some(frame)).await?;
-            while let Some(Ok(_)) = self.socket.next().await {}
-            Ok::<_, WsError>(())
-        };
-        // Whether the peer answers or not, it is over.
-        let _ = timeout(CLOSE_PATIENCE, goodbye).await;
-        End::Closed(code)
-    }
-
-    /// Tells the peer what it did wrong, if it is still there.
-    async fn refuse(&mut self, error: WsError) -> End {
-        let Some(code) = close_code(&error) else {
-            return End::Lost(error.to_string());
-        };
-        let frame = CloseFrame {
-            code,
-            reason: reason(&error).into(),
-        };
-        let goodbye = async {
-            self.socket.close(Some(frame)).await?;
-            // A socket that is closed with unread bytes resets the connection, and the peer may lose the close frame
-            // that is under way to it. So what it still sends is read and thrown away, up to a bound.
-            discard(self.socket.get_mut()).await
-        };
-        let _ = timeout(CLOSE_PATIENCE, goodbye).await;
-        End::Violation(code, error.to_string())
     }
 }
 
@@ -367,38 +336,4 @@ async fn patiently(write: impl Future<Output = Result<(), WsError>>) -> Result<(
         },
     };
     result.map_err(|error| End::Lost(error.to_string()))
-}
-
-/// The close code for a peer that broke the protocol (RFC 6455 section 7.4.1); none if the socket is gone.
-fn close_code(error: &WsError) -> Option<CloseCode> {
-    match error {
-        WsError::Capacity(_) => Some(CloseCode::Size),
-        WsError::Utf8(_) => Some(CloseCode::Invalid),
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        WsError::Protocol(_) => Some(CloseCode::Protocol),
-        _ => None,
-    }
-}
-
-/// What the peer is told, in at most 123 bytes.
-fn reason(error: &WsError) -> String {
-    match error {
-        WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
-            format!("the message is over {max_size} bytes")
-        }
-        WsError::Utf8(_) => "the text is not valid UTF-8".to_owned(),
-        _ => "protocol error".to_owned(),
-    }
-}
-
-async fn discard<S: AsyncRead + Unpin>(socket: &mut S) -> Result<(), WsError> {
-    let mut scratch = vec![0; READ_BUFFER];
-    let mut bytes = 0;
-    while bytes < LINGER_BYTES {
-        match socket.read(&mut scratch).await? {
-            0 => break,
-            n => bytes += n,
-        }
-    }
-    Ok(())
 }
