@@ -236,6 +236,8 @@ fn built_in(engine: &Engine, metrics: &Arc<Metrics>, config: &Config) -> Result<
         .get(config::DEFAULT)
         .cloned()
         .unwrap_or_default();
+    // One key says it for all: `[push] path`.
+    settings.retain(|(key, _)| key != "push-path");
     settings.push(("push-path".to_owned(), config.push.path.clone()));
     load::load(
         engine,

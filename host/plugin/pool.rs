@@ -20,7 +20,7 @@ use super::instance::{CallError, Instance};
 use super::version::Version;
 use crate::message::{Action, Event};
 
-/// Threads beyond this number share places. There is one thread a core, and two for each slow plugin.
+/// Threads beyond this number share one place. There is one thread a core, and two for each slow plugin.
 const PLACES: usize = 64;
 
 /// Threads of a slow plugin.
@@ -47,6 +47,7 @@ pub enum Call {
 
 pub(super) struct Pool {
     places: Box<[Mutex<Place>]>,
+    spare: Mutex<Place>,
     is_slow: AtomicBool,
     lane: OnceLock<SyncSender<Job>>,
 }
@@ -75,6 +76,7 @@ impl Pool {
         }
         Self {
             places: places.into(),
+            spare: Mutex::default(),
             is_slow: AtomicBool::new(false),
             lane: OnceLock::new(),
         }
@@ -82,11 +84,7 @@ impl Pool {
 
     /// The place of the calling thread.
     pub(super) fn place(&self) -> MutexGuard<'_, Place> {
-        let index = thread_index() % PLACES;
-        match self.places.get(index) {
-            Some(place) => lock(place),
-            None => unreachable!("an index modulo the length is within it"),
-        }
+        lock(self.places.get(thread_index()).unwrap_or(&self.spare))
     }
 
     /// Whether the version is called on threads of its own.
@@ -96,9 +94,8 @@ impl Pool {
 
     /// Instances now, and their memory together in bytes.
     pub(super) fn usage(&self) -> (usize, usize) {
-        let memories = self
-            .places
-            .iter()
+        let places = self.places.iter().chain([&self.spare]);
+        let memories = places
             .filter_map(|place| lock(place).instance.as_ref().map(Instance::memory));
         memories.fold((0, 0), |(n, sum), memory| (n + 1, sum + memory))
     }
