@@ -33,7 +33,9 @@ pub mod imports {
     });
 }
 
-/// The clock of WASI: `wasm32-unknown-unknown` has none in its standard library.
+/// The clock of WASI: `wasm32-unknown-unknown` has none in its standard library. Only there, because the C library of
+/// the WASI targets has its own notion of this package, and the linker takes no second one.
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 pub mod clocks {
     wit_bindgen::generate!({
         inline: r"
