@@ -17,7 +17,7 @@ pub use error::{ConfigError, ConfigProblem};
 pub use types::{PathPattern, Token, UpstreamUrl};
 
 use error::Source;
-use types::{parse_listen, parse_upstream_url};
+use types::{UrlProblem, check_filter, parse_listen, parse_upstream_url};
 
 /// The name of the upstream of `[upstream]`, and of the built-in plugin.
 pub const DEFAULT: &str = "default";
@@ -41,7 +41,7 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The plugin directory and what plugins may use.
     pub plugins: Plugins,
-    /// Never empty; the first is the one of the top-level `path`.
+    /// Never empty; no path is there twice.
     pub routes: Vec<Route>,
     /// What is logged, and how.
     pub log: Log,
@@ -163,7 +163,7 @@ impl Config {
 
     fn parse(source: &Source, overrides: Overrides) -> Result<Self, ConfigError> {
         let raw: raw::Config =
-            toml::from_str(source.text()).map_err(|e| source.error(e.span(), e.message().to_owned()))?;
+            toml::from_str(source.text()).map_err(|e| source.syntax_error(e.span(), e.message()))?;
         Validator { source }.config(raw, overrides)
     }
 }
@@ -178,19 +178,13 @@ struct Located<T>(T, Option<Range<usize>>);
 
 impl Validator<'_> {
     fn config(&self, raw: raw::Config, overrides: Overrides) -> Result<Config, ConfigError> {
-        let listen = self.listen(overrides.listen.as_deref(), "--listen", &raw.listen)?;
-        let push = self.push(raw.push, listen)?;
+        let listen = self.listen(overrides.listen.as_deref(), &raw.listen)?;
+        let push_path = raw.push.path.clone();
+        let push = self.push(raw.push, &listen)?;
         let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
-        let routes = self.routes(&raw.path, raw.route, &upstreams)?;
-        if let Some(route) = routes.iter().find(|route| route.path.matches(&push.path)) {
-            let problem = format!(
-                "the path of pushes is `{}`, which clients connect to by `{}`; set another one with [push] path",
-                push.path, route.path
-            );
-            return Err(self.source.error(None, problem));
-        }
+        let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
         Ok(Config {
-            listen,
+            listen: listen.0,
             client_id: raw.client_id,
             in_flight: self.at_least_one("in-flight", &raw.in_flight)?,
             max_message: raw.max_message.0,
@@ -199,37 +193,32 @@ impl Validator<'_> {
             upstreams,
             plugins: self.plugins(raw.plugins, overrides.plugins),
             routes,
-            log: Log {
-                filter: raw.log.filter,
-                format: raw.log.format,
-            },
+            log: self.log(raw.log)?,
         })
     }
 
     fn listen(
         &self,
         flag: Option<&str>,
-        flag_name: &'static str,
         raw: &toml::Spanned<String>,
-    ) -> Result<SocketAddr, ConfigError> {
+    ) -> Result<Located<SocketAddr>, ConfigError> {
         match flag {
-            Some(text) => parse_listen(text).map_err(|problem| ConfigError::flag(flag_name, problem)),
-            None => {
-                parse_listen(raw.get_ref()).map_err(|problem| self.source.error(Some(raw.span()), problem))
-            }
+            Some(text) => parse_listen(text)
+                .map(|address| Located(address, None))
+                .map_err(|problem| ConfigError::flag("--listen", problem)),
+            None => self.listen_in_file(raw),
         }
     }
 
+    fn listen_in_file(&self, raw: &toml::Spanned<String>) -> Result<Located<SocketAddr>, ConfigError> {
+        parse_listen(raw.get_ref())
+            .map(|address| Located(address, Some(raw.span())))
+            .map_err(|problem| self.source.error(Some(raw.span()), problem))
+    }
+
     /// Pushing is for the application alone: beyond loopback it takes a token (architecture, invariant 7).
-    fn push(&self, raw: raw::Push, clients: SocketAddr) -> Result<Push, ConfigError> {
-        let span = raw.listen.as_ref().map(toml::Spanned::span);
-        let listen = match raw.listen {
-            Some(text) => Some(
-                parse_listen(text.get_ref())
-                    .map_err(|problem| self.source.error(Some(text.span()), problem))?,
-            ),
-            None => None,
-        };
+    fn push(&self, raw: raw::Push, clients: &Located<SocketAddr>) -> Result<Push, ConfigError> {
+        let listen = raw.listen.map(|text| self.listen_in_file(&text)).transpose()?;
         if !raw.path.get_ref().starts_with('/') {
             let problem = format!(
                 "`{}` is no path; it begins with `/`, such as \"/send\"",
@@ -244,16 +233,17 @@ impl Validator<'_> {
             }
             token => token.map(|token| Token::new(token.into_inner())),
         };
-        let reachable = listen.unwrap_or(clients);
+        let Located(reachable, span) = listen.as_ref().unwrap_or(clients);
         if token.is_none() && !reachable.ip().is_loopback() {
             let problem = format!(
                 "anyone who reaches {reachable} could push to every client: set [push] token to a long random text, \
                  or [push] listen to a loopback address such as \"127.0.0.1:8081\""
             );
-            return Err(self.source.error(span, problem));
+            return Err(self.source.error(span.clone(), problem));
         }
+        let own = listen.map(|Located(address, _)| address);
         Ok(Push {
-            listen: listen.filter(|own| *own != clients || own.port() == 0),
+            listen: own.filter(|own| *own != clients.0 || own.port() == 0),
             path: raw.path.into_inner(),
             token,
         })
@@ -262,7 +252,7 @@ impl Validator<'_> {
     fn upstreams(
         &self,
         default: raw::Upstream,
-        named: BTreeMap<String, raw::Upstream>,
+        named: BTreeMap<String, toml::Spanned<raw::Upstream>>,
         url: Option<String>,
         script: Option<String>,
     ) -> Result<Vec<Upstream>, ConfigError> {
@@ -279,14 +269,16 @@ impl Validator<'_> {
         }
         let mut upstreams = vec![self.upstream(DEFAULT.to_owned(), url, default)?];
         for (name, raw) in named {
-            let Some(url) = raw.url.clone() else {
-                let problem = format!("[upstreams.{name}] has no `url`");
-                return Err(self.source.error(None, problem));
-            };
+            let span = raw.span();
+            let raw = raw.into_inner();
             if name == DEFAULT {
                 let problem = "the upstream `default` is the one of [upstream]; give this one another name";
-                return Err(self.source.error(Some(url.span()), problem.to_owned()));
+                return Err(self.source.error(Some(span), problem.to_owned()));
             }
+            let Some(url) = raw.url.clone() else {
+                let problem = format!("[upstreams.{name}] needs `url`, which says where it is");
+                return Err(self.source.error(Some(span), problem));
+            };
             let url = Located(url.get_ref().clone(), Some(url.span()));
             upstreams.push(self.upstream(name, url, raw)?);
         }
@@ -300,10 +292,18 @@ impl Validator<'_> {
         raw: raw::Upstream,
     ) -> Result<Upstream, ConfigError> {
         let Located(text, span) = url;
+        let script_span = raw.script.as_ref().map(toml::Spanned::span);
         let script = raw.script.map(toml::Spanned::into_inner);
-        let url = parse_upstream_url(&text, script).map_err(|problem| match &span {
-            None if self.source.is_default() || raw.url.is_none() => ConfigError::flag("--upstream", problem),
-            _ => self.source.error(span.clone(), problem),
+        let url = parse_upstream_url(&text, script).map_err(|problem| {
+            let (flag, span, problem) = match problem {
+                UrlProblem::Url(problem) => ("--upstream", span, problem),
+                UrlProblem::Script(problem) => ("--script", script_span, problem),
+            };
+            // What stands nowhere in the file is of the command line.
+            match span.filter(|span| !span.is_empty()) {
+                Some(span) => self.source.error(Some(span), problem),
+                None => ConfigError::flag(flag, problem),
+            }
         })?;
         Ok(Upstream {
             name,
@@ -321,38 +321,55 @@ impl Validator<'_> {
         path: &toml::Spanned<String>,
         routes: Vec<raw::Route>,
         upstreams: &[Upstream],
+        push_path: &toml::Spanned<String>,
     ) -> Result<Vec<Route>, ConfigError> {
-        let mut all: Vec<Route> = vec![Route {
-            path: self.path(path)?,
+        let top = Route {
+            path: self.path(path, push_path)?,
             plugins: None,
             upstream: 0,
-        }];
+        };
+        let mut all: Vec<Route> = Vec::new();
         for raw in routes {
-            let path = self.path(&raw.path)?;
+            let path = self.path(&raw.path, push_path)?;
+            if all.iter().any(|other| other.path == path) {
+                let problem = format!("there is a route for `{path}` already; make them one");
+                return Err(self.source.error(Some(raw.path.span()), problem));
+            }
             let upstream = match raw.upstream {
                 None => 0,
                 Some(name) => self.upstream_index(&name, upstreams)?,
             };
-            let route = Route {
+            all.push(Route {
                 path,
                 plugins: raw.plugins,
                 upstream,
-            };
-            match all.iter_mut().find(|other| other.path == route.path) {
-                // A route may say more about the top-level path, but no two routes the same.
-                Some(first) if first.plugins.is_none() && first.upstream == 0 => *first = route,
-                Some(_) => {
-                    let problem = format!("there is a route for `{}` already", route.path);
-                    return Err(self.source.error(Some(raw.path.span()), problem));
-                }
-                None => all.push(route),
-            }
+            });
+        }
+        // A route may say more about the top-level path.
+        if all.iter().all(|route| route.path != top.path) {
+            all.insert(0, top);
         }
         Ok(all)
     }
 
-    fn path(&self, raw: &toml::Spanned<String>) -> Result<PathPattern, ConfigError> {
-        PathPattern::parse(raw.get_ref()).map_err(|problem| self.source.error(Some(raw.span()), problem))
+    /// A path that clients connect to, which is never the one of pushes.
+    fn path(
+        &self,
+        raw: &toml::Spanned<String>,
+        push_path: &toml::Spanned<String>,
+    ) -> Result<PathPattern, ConfigError> {
+        let pattern = PathPattern::parse(raw.get_ref())
+            .map_err(|problem| self.source.error(Some(raw.span()), problem))?;
+        if pattern.matches(push_path.get_ref()) {
+            let problem = format!(
+                "clients connect to `{pattern}`, but `{}` is the path of pushes; change this one or [push] path",
+                push_path.get_ref()
+            );
+            // One of the two stands in the file: the defaults differ.
+            let span = Some(raw.span()).filter(|span| !span.is_empty());
+            return Err(self.source.error(span.or(Some(push_path.span())), problem));
+        }
+        Ok(pattern)
     }
 
     fn upstream_index(
@@ -398,11 +415,20 @@ impl Validator<'_> {
         }
     }
 
+    fn log(&self, raw: raw::Log) -> Result<Log, ConfigError> {
+        check_filter(raw.filter.get_ref())
+            .map_err(|problem| self.source.error(Some(raw.filter.span()), problem))?;
+        Ok(Log {
+            filter: raw.filter.into_inner(),
+            format: raw.format,
+        })
+    }
+
     fn at_least_one(&self, key: &str, raw: &toml::Spanned<usize>) -> Result<usize, ConfigError> {
         match raw.get_ref() {
             0 => Err(self
                 .source
-                .error(Some(raw.span()), format!("`{key}` is at least 1"))),
+                .error(Some(raw.span()), format!("`{key}` must be 1 or more"))),
             n => Ok(*n),
         }
     }

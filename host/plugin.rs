@@ -151,9 +151,8 @@ impl Plugins {
         let Some(dir) = self.dir.clone() else { return };
         let mut watch = Watch::new(&dir, poll, settle);
         // What `new` saw may be old by now.
-        let mut seen = None;
+        let mut stamps = watch.settled().await;
         loop {
-            let stamps = watch.changed(&seen).await;
             match &stamps {
                 Some(stamps) => {
                     let (plugins, dir, stamps) = (self.clone(), dir.clone(), stamps.clone());
@@ -167,7 +166,7 @@ impl Plugins {
                     tracing::error!(dir = %dir.display(), "the plugin directory is gone; what serves goes on")
                 }
             }
-            seen = stamps;
+            stamps = watch.changed(&stamps).await;
         }
     }
 

@@ -12,17 +12,23 @@ use crate::config::{Log, LogFormat};
 /// What is logged cannot be told.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{filter}` is no log filter ({source}); write a level such as \"info\", or \"info,aileron::session=debug\""
+    "AILERON_LOG: `{filter}` is no log filter ({cause}); write a level such as \"info\", or \"info,aileron::session=debug\""
 )]
 pub struct FilterError {
     filter: String,
-    source: tracing_subscriber::filter::ParseError,
+    // As text: its own causes repeat it.
+    cause: String,
 }
 
 /// Starts logging. `AILERON_LOG` wins over the configured filter.
 pub fn init(log: &Log) -> Result<(), FilterError> {
     let filter = std::env::var("AILERON_LOG").unwrap_or_else(|_| log.filter.clone());
-    let targets: Targets = filter.parse().map_err(|source| FilterError { filter, source })?;
+    let targets: Targets = filter
+        .parse()
+        .map_err(|cause: tracing_subscriber::filter::ParseError| FilterError {
+            filter,
+            cause: cause.to_string(),
+        })?;
     let layer = match log.format {
         LogFormat::Text => fmt::layer()
             .with_writer(std::io::stderr)

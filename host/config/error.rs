@@ -105,10 +105,6 @@ impl Source {
         }
     }
 
-    pub(super) fn is_default(&self) -> bool {
-        self.file.is_none()
-    }
-
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -130,6 +126,17 @@ impl Source {
             (None, _) => Place::Nowhere,
         };
         ConfigError { place, problem }
+    }
+
+    /// A complaint of the TOML parser. It stands somewhere, if only where something is missing.
+    pub(super) fn syntax_error(&self, span: Option<Range<usize>>, message: &str) -> ConfigError {
+        let span = span.map(|span| span.start..span.end.max(span.start + 1));
+        let plain = WORDS
+            .iter()
+            .fold(message.to_owned(), |message, (technical, plain)| {
+                message.replace(technical, plain)
+            });
+        self.error(span, plain)
     }
 
     fn line(&self, file: &Path, span: &Range<usize>) -> Place {
@@ -155,3 +162,12 @@ impl Source {
         }
     }
 }
+
+/// The parser speaks to programmers. What it calls things is put into the words of the documentation.
+const WORDS: [(&str, &str); 5] = [
+    ("unknown field", "unknown key"),
+    ("missing field", "missing key"),
+    ("unknown variant", "unknown value"),
+    ("expected usize", "expected a whole number, 0 or more"),
+    ("expected a sequence", "expected a list such as [\"chat\"]"),
+];

@@ -14,7 +14,12 @@ pub(super) const DEFAULT_URL: &str = "http://localhost/websocket.php";
 const MIB: usize = 1024 * 1024;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
 pub(super) struct Config {
     pub(super) listen: Spanned<String>,
     pub(super) path: Spanned<String>,
@@ -24,7 +29,7 @@ pub(super) struct Config {
     pub(super) max_queue: Bytes,
     pub(super) push: Push,
     pub(super) upstream: Upstream,
-    pub(super) upstreams: BTreeMap<String, Upstream>,
+    pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     pub(super) plugins: Plugins,
     pub(super) route: Vec<Route>,
     pub(super) log: Log,
@@ -50,7 +55,12 @@ impl Default for Config {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
 pub(super) struct Push {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) path: Spanned<String>,
@@ -68,7 +78,12 @@ impl Default for Push {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
 pub(super) struct Upstream {
     pub(super) url: Option<Spanned<String>>,
     pub(super) script: Option<Spanned<String>>,
@@ -94,7 +109,12 @@ impl Default for Upstream {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
 pub(super) struct Plugins {
     pub(super) dir: Option<PathBuf>,
     pub(super) cache: Option<PathBuf>,
@@ -122,7 +142,7 @@ impl Default for Plugins {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
 pub(super) struct Route {
     pub(super) path: Spanned<String>,
     #[serde(default)]
@@ -132,16 +152,21 @@ pub(super) struct Route {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
 pub(super) struct Log {
-    pub(super) filter: String,
+    pub(super) filter: Spanned<String>,
     pub(super) format: LogFormat,
 }
 
 impl Default for Log {
     fn default() -> Self {
         Self {
-            filter: "info".to_owned(),
+            filter: unplaced("info".to_owned()),
             format: LogFormat::Text,
         }
     }

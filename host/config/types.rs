@@ -167,29 +167,35 @@ pub enum UpstreamUrl {
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(url) => f.write_str(url),
+            Self::Http(url) => f.write_str(&without_credentials(url)),
             Self::FastCgiTcp { address, .. } => write!(f, "fastcgi://{address}"),
             Self::FastCgiUnix { path, .. } => write!(f, "fastcgi+unix://{}", path.display()),
         }
     }
 }
 
-pub(super) fn parse_upstream_url(text: &str, script: Option<String>) -> Result<UpstreamUrl, String> {
-    let fastcgi_script = |script: Option<String>| match script {
-        Some(script) if script.starts_with('/') => Ok(script),
-        Some(script) => Err(format!(
-            "`script` is `{script}`; PHP-FPM needs an absolute path, from its `/` on"
-        )),
-        None => Err("FastCGI needs `script`, the absolute path of the PHP file to run".to_owned()),
-    };
+/// A password is nobody's business who reads the log.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+/// What is wrong with an upstream: its `url`, or the `script` beside it.
+pub(super) enum UrlProblem {
+    Url(String),
+    Script(String),
+}
+
+pub(super) fn parse_upstream_url(text: &str, script: Option<String>) -> Result<UpstreamUrl, UrlProblem> {
     if let Some(address) = text.strip_prefix("fastcgi://") {
         let port = address
             .rsplit_once(':')
             .and_then(|(host, port)| (!host.is_empty()).then_some(port));
         if port.is_none_or(|port| port.parse::<u16>().is_err()) {
-            return Err(format!(
-                "`{text}` lacks host or port; write \"fastcgi://127.0.0.1:9000\""
-            ));
+            let problem = format!("`{text}` lacks host or port; write \"fastcgi://127.0.0.1:9000\"");
+            return Err(UrlProblem::Url(problem));
         }
         return Ok(UpstreamUrl::FastCgiTcp {
             address: address.to_owned(),
@@ -198,9 +204,9 @@ pub(super) fn parse_upstream_url(text: &str, script: Option<String>) -> Result<U
     }
     if let Some(path) = text.strip_prefix("fastcgi+unix://") {
         if !path.starts_with('/') {
-            return Err(format!(
+            return Err(UrlProblem::Url(format!(
                 "`{text}` lacks an absolute path; write \"fastcgi+unix:///run/php/php-fpm.sock\" (three slashes)"
-            ));
+            )));
         }
         return Ok(UpstreamUrl::FastCgiUnix {
             path: path.into(),
@@ -208,23 +214,36 @@ pub(super) fn parse_upstream_url(text: &str, script: Option<String>) -> Result<U
         });
     }
     if !text.starts_with("http://") && !text.starts_with("https://") {
-        return Err(format!(
+        return Err(UrlProblem::Url(format!(
             "`{text}` is no upstream; write http://…, https://…, fastcgi://host:port or fastcgi+unix:///path/of.sock"
-        ));
+        )));
     }
     if script.is_some() {
-        return Err(
-            "`script` is for FastCGI only; with http:// the path of the url names the PHP file".to_owned(),
-        );
+        let problem = "`script` is for FastCGI only; with http:// the path of `url` names the PHP file";
+        return Err(UrlProblem::Script(problem.to_owned()));
     }
-    match reqwest_url(text) {
+    match check_url(text) {
         Ok(()) => Ok(UpstreamUrl::Http(text.to_owned())),
-        Err(cause) => Err(format!("`{text}` is no url: {cause}")),
+        Err(cause) => Err(UrlProblem::Url(format!(
+            "`{text}` is no url ({cause}); write one such as \"http://localhost/websocket.php\""
+        ))),
+    }
+}
+
+fn fastcgi_script(script: Option<String>) -> Result<String, UrlProblem> {
+    match script {
+        Some(script) if script.starts_with('/') => Ok(script),
+        Some(script) => Err(UrlProblem::Script(format!(
+            "`script` is `{script}`; PHP-FPM needs an absolute path, from its `/` on"
+        ))),
+        None => Err(UrlProblem::Url(
+            "FastCGI needs `script`, the absolute path of the PHP file to run".to_owned(),
+        )),
     }
 }
 
 /// The web client will parse it again; here only so that the error comes before the start.
-fn reqwest_url(text: &str) -> Result<(), String> {
+fn check_url(text: &str) -> Result<(), String> {
     let uri: hyper::Uri = text
         .parse()
         .map_err(|e: hyper::http::uri::InvalidUri| e.to_string())?;
@@ -232,6 +251,16 @@ fn reqwest_url(text: &str) -> Result<(), String> {
         .filter(|host| !host.is_empty())
         .map(|_| ())
         .ok_or_else(|| "it has no host".to_owned())
+}
+
+/// Likewise for the log.
+pub(super) fn check_filter(text: &str) -> Result<(), String> {
+    match text.parse::<tracing_subscriber::filter::Targets>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "`{text}` is no log filter; write a level such as \"info\", or \"info,aileron::session=debug\""
+        )),
+    }
 }
 
 /// A path, or everything below one: `/ws`, `/rooms/*`.

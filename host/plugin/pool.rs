@@ -132,12 +132,15 @@ impl Pool {
 fn start_lane(version: &Arc<Version>) -> SyncSender<Job> {
     let (sender, receiver) = sync_channel(SLOW_QUEUE);
     let receiver = Arc::new(Mutex::new(receiver));
+    // A plugin may start a timer of WASI, which belongs to a runtime, though none may wait for it.
+    let runtime = tokio::runtime::Handle::current();
     for _ in 0..SLOW_THREADS {
-        let receiver = receiver.clone();
+        let (receiver, runtime) = (receiver.clone(), runtime.clone());
         let version = Arc::downgrade(version);
         let started = std::thread::Builder::new()
             .name("slow-plugin".to_owned())
             .spawn(move || {
+                let _entered = runtime.enter();
                 while let Some(job) = next_job(&receiver) {
                     run(&version, job)
                 }

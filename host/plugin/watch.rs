@@ -50,7 +50,8 @@ impl Watch {
         }
     }
 
-    async fn settled(&self) -> Option<Stamps> {
+    /// Waits until the stamps have been the same for the settling time.
+    pub(super) async fn settled(&self) -> Option<Stamps> {
         let mut before = directory::stamps(&self.dir).ok();
         loop {
             tokio::time::sleep(self.settle).await;

@@ -60,6 +60,8 @@ async fn run(gateway: &Gateway, upgraded: Upgraded, peer: Peer, route: usize) {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let read_already = parts.read_buf.to_vec();
+            // Even empty it holds on to the 8 KiB that hyper read the handshake into.
+            drop(parts.read_buf);
             gateway
                 .sessions
                 .run(parts.io.into_inner(), read_already, peer, route, upstream)

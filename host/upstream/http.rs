@@ -19,6 +19,8 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) struct Http {
     client: Client,
     url: Url,
+    /// `Authorization`, if the configured url has a user and a password.
+    credentials: HeaderMap,
     max_answer: usize,
 }
 
@@ -37,10 +39,12 @@ impl Http {
             .pool_max_idle_per_host(config.max_requests)
             .build()?;
         // The URL was checked as one, but reqwest is stricter; a request that cannot be built gives the same error.
-        let url = client.get(url).build()?.url().clone();
+        // It takes user and password out of the url and puts them into a header.
+        let request = client.get(url).build()?;
         Ok(Self {
             client,
-            url,
+            url: request.url().clone(),
+            credentials: request.headers().clone(),
             max_answer: config.max_answer,
         })
     }
@@ -49,6 +53,7 @@ impl Http {
         let mut answer = self
             .client
             .request(method(request)?, self.target(request))
+            .headers(self.credentials.clone())
             .headers(header_map(&request.headers)?)
             .body(request.body.clone().into_bytes())
             .send()
@@ -107,7 +112,7 @@ impl Http {
         let cause = root_cause(error);
         let url = &self.url;
         Failure::Unreachable(if error.is_connect() {
-            format!("cannot connect to {url}: {cause} (is the web server running and listening there?)")
+            format!("cannot connect to {url}: {cause}{}", cure(&cause))
         } else {
             format!("the exchange with {url} broke off: {cause}")
         })
@@ -127,6 +132,18 @@ fn root_cause(error: &HttpError) -> String {
         cause = error.source();
     }
     if text.is_empty() { error.to_string() } else { text }
+}
+
+/// What to look at first, where the cause alone does not tell. The causes of several libraries have their text in common
+/// and nothing else.
+fn cure(cause: &str) -> &'static str {
+    if cause.contains("Connection refused") {
+        " (is the web server running and listening there?)"
+    } else if cause.contains("invalid peer certificate") {
+        " (does this system trust who signed it, and is it for this name?)"
+    } else {
+        ""
+    }
 }
 
 fn method(request: &Request) -> Result<Method, Failure> {

@@ -14,6 +14,28 @@
 
 /// The two exchanges of the article, through nginx and without.
 mod article;
+/// What is said of valid and invalid configurations.
+mod configuration;
+/// The example plugins, in front of PHP.
+mod examples;
+/// The FastCGI client by itself.
+mod fastcgi;
+/// Plugins that trap, loop, or take all memory.
+mod faults;
+/// What a plugin may be made as, and what it is given.
+mod forms;
 /// What clients send and get: every byte, sizes, order, violations.
 mod frames;
+/// Ten thousand connections that say nothing.
+mod idle;
+/// What operators do: start it, check it, look at it, stop it.
+mod operations;
+/// What applications push.
+mod push;
+/// Plugins that change while connections are open.
+mod reload;
 mod support;
+/// Which module may know which.
+mod tree;
+/// Applications that die, hang, say too much or have too much to do.
+mod upstreams;

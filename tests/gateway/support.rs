@@ -2,14 +2,17 @@
 
 mod client;
 mod gateway;
+mod guests;
 mod nginx;
 mod php;
 mod process;
 
 pub use client::{Client, Frame};
-pub use gateway::{Answer, Gateway};
+pub use gateway::{Answer, Gateway, answer, command};
+pub use guests::{QUICK, component, guest, guest_for, hash, put, stamp, version, with_version};
 pub use nginx::Nginx;
 pub use php::Fpm;
+pub use process::Process;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ match ($wish) {
     // The form as PHP sees it, in the order of its fields.
     'fields' => print json_encode(array_keys($_POST)) . ' ' . ($_SERVER['CONTENT_TYPE'] ?? '') . ' ' . $_POST['type'],
     'raw' => print file_get_contents('php://input'),
+    'authorization' => print $_SERVER['HTTP_AUTHORIZATION'] ?? '',
     'hex' => print bin2hex($argument),
     'empty' => null,
     'odd' => print "odd \xff byte",

@@ -45,7 +45,13 @@ impl Gateway {
             "listen = \"127.0.0.1:0\"\n"
         };
         std::fs::write(dir.path().join("aileron.toml"), format!("{listen}{config}")).unwrap();
-        let mut process = Process::start(command(dir.path()));
+        let command = command(dir.path());
+        Self::start_by(command, dir).await
+    }
+
+    /// Starts it by a command of the test's own.
+    pub async fn start_by(command: Command, dir: TempDir) -> Self {
+        let mut process = Process::start(command);
         let clients = address(&process.said(&["listening on ws://"]).await, "ws://");
         let push = address(&process.said(&["listening on", "http://"]).await, "http://");
         // Certificates are not needed on loopback; building a client that could use them takes a provider.
@@ -76,7 +82,12 @@ impl Gateway {
 
     /// A request to the push listener.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.push))
+        self.request_at(self.push, method, path)
+    }
+
+    /// A request to either listener.
+    pub fn request_at(&self, listener: SocketAddr, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("http://{listener}{path}"))
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -148,13 +159,14 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
-/// The program, with the configuration in a directory. Compiled plugins are cached between tests, as between starts.
+/// The program in a directory, whose `aileron.toml` it reads if there is one. Compiled plugins are cached between tests, as
+/// between starts.
 pub fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aileron"));
     command
-        .arg("--config")
-        .arg(dir.join("aileron.toml"))
-        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        .current_dir(dir)
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .env_remove("AILERON_LOG");
     command
 }
 

@@ -49,7 +49,7 @@ impl Nginx {
             }}
             "#,
             root = repository("tests/php").display(),
-            socket = fpm.socket().display(),
+            socket = fpm.listen(),
         );
         // Workers of root's nginx run as another user, who cannot enter a private directory.
         let config = if is_root() {

@@ -1,5 +1,6 @@
-//! A PHP-FPM of a test's own, on a Unix socket.
+//! A PHP-FPM of a test's own, mostly on a Unix socket.
 
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,12 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{eventually, repository};
+use super::{eventually, free_port, repository};
 
 pub struct Fpm {
     dir: TempDir,
     process: Process,
+    listen: String,
 }
 
 impl Fpm {
@@ -24,6 +26,17 @@ impl Fpm {
     /// The same, with further lines for the configuration of its pool.
     pub async fn start_with(children: usize, pool: &str) -> Self {
         let dir = TempDir::new().unwrap();
+        let socket = dir.path().join("fpm.sock");
+        Self::start_at(dir, socket.display().to_string(), children, pool).await
+    }
+
+    /// The same on TCP.
+    pub async fn start_tcp(children: usize, pool: &str) -> Self {
+        let listen = format!("127.0.0.1:{}", free_port());
+        Self::start_at(TempDir::new().unwrap(), listen, children, pool).await
+    }
+
+    async fn start_at(dir: TempDir, listen: String, children: usize, pool: &str) -> Self {
         // FPM asks root, and nobody else, for a user to run its children as.
         let is_root = dir.path().metadata().unwrap().uid() == 0;
         let user = if is_root {
@@ -34,54 +47,93 @@ impl Fpm {
         let path = dir.path().display();
         let config = format!(
             "[global]\ndaemonize = no\nerror_log = {path}/fpm.log\n\
-             [www]\nlisten = {path}/fpm.sock\nlisten.backlog = 4096\n{user}pm = static\n\
-             pm.max_children = {children}\nphp_admin_value[post_max_size] = 64M\n{pool}\n"
+             [www]\nlisten = {listen}\nlisten.backlog = 4096\n{user}pm = static\n\
+             pm.max_children = {children}\nphp_admin_value[post_max_size] = 64M\n\
+             php_admin_flag[display_errors] = off\n{pool}\n"
         );
         std::fs::write(dir.path().join("fpm.conf"), config).unwrap();
         let process = spawn(dir.path());
-        let fpm = Self { dir, process };
+        let fpm = Self { dir, process, listen };
         fpm.listens().await;
         fpm
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("fpm.sock")
+    /// Its `listen`: the path of a socket, or host and port.
+    pub fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    /// A directory of its own.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The upstream for a script in `tests/php`, as lines of the section `[upstream]`.
     pub fn upstream(&self, script: &str) -> String {
         let script = repository("tests/php").join(script);
+        let scheme = if self.listen.starts_with('/') {
+            "fastcgi+unix"
+        } else {
+            "fastcgi"
+        };
         format!(
-            "url = \"fastcgi+unix://{}\"\nscript = \"{}\"\n",
-            self.socket().display(),
+            "url = \"{scheme}://{}\"\nscript = \"{}\"\n",
+            self.listen,
             script.display()
         )
     }
 
+    /// How many connections to the Unix socket there are, accepted or not.
+    pub fn connections(&self) -> usize {
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+        // The sixth column is the state; 01 is the one that listens.
+        let is_connection =
+            |line: &&str| line.ends_with(&self.listen) && line.split(' ').nth(5) != Some("01");
+        sockets.lines().filter(is_connection).count()
+    }
+
+    /// Waits until there are so many.
+    pub async fn has_connections(&self, n: usize) {
+        eventually(&format!("{n} connections"), || {
+            (self.connections() == n).then_some(())
+        })
+        .await;
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Ends it in order.
+    pub async fn stop(&mut self) {
+        self.signal("TERM");
+        self.process.exit_code().await;
+    }
+
     /// Kills the master and its children at once, as a crash would.
     pub fn kill(&mut self) {
-        // The master leads no group of its own; its children end when they find it gone, which takes a while, so they
-        // are killed first.
-        let _ = Command::new("pkill")
-            .args(["-KILL", "-P", &self.process.id().to_string()])
-            .status();
         self.process.kill();
     }
 
-    /// Starts it again after `kill`.
+    /// Starts it again after `stop` or `kill`.
     pub async fn restart(&mut self) {
-        let _ = std::fs::remove_file(self.socket());
+        let _ = std::fs::remove_file(&self.listen);
         self.process = spawn(self.dir.path());
         self.listens().await;
     }
 
-    async fn listens(&self) {
+    pub async fn listens(&self) {
         let log = self.dir.path().join("fpm.log");
         eventually(
             &format!("PHP-FPM listening; its log is {}", log.display()),
-            || UnixStream::connect(self.socket()).ok(),
+            || match self.listen.starts_with('/') {
+                true => UnixStream::connect(&self.listen).map(drop).ok(),
+                false => TcpStream::connect(&self.listen).map(drop).ok(),
+            },
         )
         .await;
+        // The connection that was the test is not to be counted.
+        self.has_connections(0).await;
     }
 }
 

@@ -1,8 +1,12 @@
-//! A program that a test has started, with what it says on standard error. It ends when this is dropped.
+//! A program that a test has started, with what it says on standard error. It ends when this is dropped, and so do the
+//! processes that it has started.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::eventually;
 
@@ -19,6 +23,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| {
                 panic!("{name} cannot be started ({error}); tests/run installs what tests need")
@@ -54,7 +59,7 @@ impl Process {
                 .find(|line| texts.iter().all(|text| line.contains(text)))
                 .cloned();
             if line.is_none() && ended.is_some() {
-                panic!("{:?} was not said before the end ({ended:?}): {lines:#?}", texts);
+                panic!("{texts:?} was not said before the end ({ended:?}): {lines:#?}");
             }
             ended = child.try_wait().unwrap();
             line
@@ -87,8 +92,9 @@ impl Process {
             .code()
     }
 
+    /// Kills it and its children at once: those of PHP-FPM and nginx live on without their masters.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 }

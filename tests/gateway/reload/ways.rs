@@ -1,0 +1,221 @@
+//! The ways in which files change: added, moved, saved by editors, turned by links, copied in pieces, on file systems
+//! that give no notice.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{assert_answers, loaded, stamped};
+use crate::support::{Gateway, QUICK, eventually, put, stamp};
+
+#[tokio::test]
+async fn a_plugin_is_added_replaced_renamed_and_removed_under_an_open_connection() {
+    let gateway = Gateway::with_plugins(&[("20-b", &stamp(2))], QUICK).await;
+    let mut client = gateway.connect().await;
+    assert_answers(&mut client, 2).await;
+
+    put(&gateway.plugin_file("10-a"), &stamp(1));
+    gateway.serves("10-a", &stamp(1)).await;
+    assert_answers(&mut client, 1).await;
+
+    put(&gateway.plugin_file("10-a"), &stamp(3));
+    gateway.serves("10-a", &stamp(3)).await;
+    assert_answers(&mut client, 3).await;
+
+    fs::rename(gateway.plugin_file("10-a"), gateway.plugin_file("30-a")).unwrap();
+    gateway.serves("30-a", &stamp(3)).await;
+    gateway.forgets("10-a").await;
+    assert_answers(&mut client, 2).await;
+
+    fs::remove_file(gateway.plugin_file("20-b")).unwrap();
+    gateway.forgets("20-b").await;
+    assert_answers(&mut client, 3).await;
+}
+
+/// The most common mistake of hosts that reload: a file that is being copied is taken for a broken one.
+#[tokio::test]
+async fn a_file_that_is_copied_in_pieces_is_taken_when_it_is_complete_and_not_before() {
+    let config = "[plugins]\ndir = \"plugins\"\nsettle = \"1s\"\npoll = \"100ms\"\n";
+    let gateway = Gateway::with_plugins(&[("stamp", &stamp(1))], config).await;
+    let mut client = gateway.connect().await;
+    let content = stamp(2);
+    let (head, tail) = content.split_at(content.len() / 2);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(gateway.plugin_file("stamp"))
+        .unwrap();
+    file.write_all(head).unwrap();
+    // Longer than it takes to settle, with pauses that are shorter: an exchange and a look each.
+    let mut pieces = tail.chunks(1);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        file.write_all(pieces.next().unwrap()).unwrap();
+        assert_answers(&mut client, 1).await;
+        assert_eq!(gateway.plugin("stamp").await.unwrap()["state"], "serving");
+    }
+    for piece in pieces {
+        file.write_all(piece).unwrap();
+    }
+    gateway.serves("stamp", &content).await;
+    assert_answers(&mut client, 2).await;
+    assert_eq!(gateway.count_logged(&["plugin file refused"]), 0);
+    assert_eq!(loaded(&gateway).await, 2.0);
+}
+
+/// A new file beside it, the old one kept as a backup, the new one put in its place.
+#[tokio::test]
+async fn a_file_is_saved_as_editors_save() {
+    let (gateway, mut client) = stamped().await;
+    let file = gateway.plugin_file("stamp");
+    let swap = gateway.plugins().join(".stamp.wasm.swp");
+    fs::write(&swap, stamp(2)).unwrap();
+    fs::rename(&file, gateway.plugins().join("stamp.wasm~")).unwrap();
+    fs::rename(&swap, &file).unwrap();
+    gateway.serves("stamp", &stamp(2)).await;
+    assert_answers(&mut client, 2).await;
+    assert_eq!(gateway.chain().await.len(), 2, "the backup is no plugin");
+}
+
+#[tokio::test]
+async fn the_same_content_again_is_no_reload() {
+    let (gateway, mut client) = stamped().await;
+    let file = gateway.plugin_file("stamp");
+    put(&file, &stamp(1));
+    fs::write(&file, stamp(1)).unwrap();
+    let touched = fs::File::options().write(true).open(&file).unwrap();
+    touched.set_modified(std::time::SystemTime::now()).unwrap();
+    // When a later change has been taken up, the earlier ones have been looked at.
+    put(&gateway.plugin_file("zz-later"), &stamp(2));
+    gateway.serves("zz-later", &stamp(2)).await;
+    assert_eq!(loaded(&gateway).await, 2.0, "each of the two once");
+    assert_answers(&mut client, 1).await;
+}
+
+#[tokio::test]
+async fn a_link_that_is_turned_to_another_file_is_a_new_version() {
+    let releases = TempDir::new().unwrap();
+    for number in [1, 2] {
+        fs::write(releases.path().join(number.to_string()), stamp(number)).unwrap();
+    }
+    let gateway = Gateway::with_plugins(&[], QUICK).await;
+    let mut client = gateway.connect().await;
+    for number in [1, 2, 1] {
+        turn(
+            &gateway.plugin_file("stamp"),
+            &releases.path().join(number.to_string()),
+        );
+        gateway.serves("stamp", &stamp(number)).await;
+        assert_answers(&mut client, number).await;
+    }
+}
+
+#[tokio::test]
+async fn the_directory_itself_may_be_a_link_that_is_turned() {
+    let dir = TempDir::new().unwrap();
+    for number in [1, 2] {
+        let release = dir.path().join(number.to_string());
+        fs::create_dir(&release).unwrap();
+        fs::write(release.join("stamp.wasm"), stamp(number)).unwrap();
+    }
+    symlink("1", dir.path().join("plugins")).unwrap();
+    let gateway = Gateway::start_in(dir, QUICK).await;
+    let mut client = gateway.connect().await;
+    assert_answers(&mut client, 1).await;
+    turn(&gateway.plugins(), Path::new("2"));
+    gateway.serves("stamp", &stamp(2)).await;
+    assert_answers(&mut client, 2).await;
+    // What it points to now is watched.
+    put(&gateway.plugin_file("stamp"), &stamp(3));
+    gateway.serves("stamp", &stamp(3)).await;
+    assert_answers(&mut client, 3).await;
+}
+
+#[tokio::test]
+async fn while_the_directory_is_gone_what_served_goes_on_and_a_new_one_is_taken_up() {
+    let (mut gateway, mut client) = stamped().await;
+    fs::remove_dir_all(gateway.plugins()).unwrap();
+    gateway.logged(&["ERROR", "the plugin directory is gone"]).await;
+    assert_answers(&mut client, 1).await;
+    fs::create_dir(gateway.plugins()).unwrap();
+    put(&gateway.plugin_file("stamp"), &stamp(2));
+    gateway.serves("stamp", &stamp(2)).await;
+    assert_answers(&mut client, 2).await;
+}
+
+/// No notice comes for a file outside the directory.
+#[tokio::test]
+async fn a_change_without_a_notice_is_found_by_looking() {
+    let elsewhere = TempDir::new().unwrap();
+    let target = elsewhere.path().join("target");
+    fs::write(&target, stamp(1)).unwrap();
+    let gateway = Gateway::with_plugins(&[], QUICK).await;
+    let mut client = gateway.connect().await;
+    symlink(&target, gateway.plugin_file("stamp")).unwrap();
+    gateway.serves("stamp", &stamp(1)).await;
+    fs::write(&target, stamp(2)).unwrap();
+    gateway.serves("stamp", &stamp(2)).await;
+    assert_answers(&mut client, 2).await;
+}
+
+#[tokio::test]
+async fn a_notice_is_enough_without_looking() {
+    let config = "[plugins]\ndir = \"plugins\"\nsettle = \"20ms\"\npoll = \"1h\"\n";
+    let gateway = Gateway::with_plugins(&[("stamp", &stamp(1))], config).await;
+    let mut client = gateway.connect().await;
+    for number in 2..5 {
+        put(&gateway.plugin_file("stamp"), &stamp(number));
+        gateway.serves("stamp", &stamp(number)).await;
+        assert_answers(&mut client, number).await;
+    }
+    fs::write(gateway.plugin_file("stamp"), stamp(5)).unwrap();
+    gateway.serves("stamp", &stamp(5)).await;
+    fs::remove_file(gateway.plugin_file("stamp")).unwrap();
+    gateway.forgets("stamp").await;
+}
+
+/// The second start finds the compiled code of the first.
+#[tokio::test]
+async fn compiled_code_is_kept_for_the_next_start() {
+    let cache = TempDir::new().unwrap();
+    let config = format!("{QUICK}cache = \"{}\"\n", cache.path().display());
+    let mut compiling = Vec::new();
+    for entries in [2, 2] {
+        let gateway = Gateway::with_plugins(&[("stamp", &stamp(1))], &config).await;
+        let mut client = gateway.connect().await;
+        assert_answers(&mut client, 1).await;
+        compiling.push(gateway.metric("aileron_plugin_compile_seconds_sum").await);
+        // It is written behind the scenes.
+        let written = || (compiled(cache.path()) >= entries).then_some(());
+        eventually("compiled code in the cache", written).await;
+        assert_eq!(compiled(cache.path()), entries, "stamp and the built-in plugin");
+    }
+    println!(
+        "two plugins compiled in {:.3} s, from the cache in {:.3} s",
+        compiling[0], compiling[1]
+    );
+    assert!(compiling[1] < compiling[0], "{compiling:?}");
+}
+
+/// Turns a link in one step, as `ln -s` and `mv -T` do.
+fn turn(link: &Path, target: &Path) {
+    let fresh = link.with_extension("fresh");
+    symlink(target, &fresh).unwrap();
+    fs::rename(fresh, link).unwrap();
+}
+
+/// How many compiled plugins lie below a directory, beside statistics about them.
+fn compiled(dir: &Path) -> usize {
+    let entries = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| match path.extension() {
+            _ if path.is_dir() => compiled(&path),
+            None => 1,
+            Some(_) => 0,
+        })
+        .sum()
+}

@@ -1,0 +1,192 @@
+//! Does what the message says, most of it what a plugin should not do: `WISH` or `WISH:ARGUMENT`, see [`act`].
+//!
+//! Settings: `refuse` is the text with which `configure` refuses, `trap-at-start = true` makes it trap, `greeting` comes
+//! back by `greeting`; `facts` and `paths` (lists with commas) and `frames` are the interest.
+
+mod faults;
+
+use std::sync::OnceLock;
+
+use aileron_plugin::host::{config, connections, keyvalue};
+use aileron_plugin::{
+    Action, Closing, Connection, Delivery, Exchange, Failure, Frames, Interest, Lifecycle, Membership,
+    Payload, Publication, Pushes, Request, Response, Responses, form, log,
+};
+use version::version;
+
+struct Misbehave;
+
+/// The setting as `configure` was given it.
+static GREETING: OnceLock<String> = OnceLock::new();
+
+impl Lifecycle for Misbehave {
+    fn configure(settings: Vec<(String, String)>) -> Result<Interest, String> {
+        let setting = |name: &str| {
+            let found = settings.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        let list = |name: &str| {
+            let items = setting(name).unwrap_or_default().split(',');
+            items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        };
+        if let Some(refusal) = setting("refuse") {
+            return Err(refusal.to_owned());
+        }
+        if setting("trap-at-start") == Some("true") {
+            faults::trap();
+        }
+        let _ = GREETING.set(setting("greeting").unwrap_or_default().to_owned());
+        let frames = setting("frames").map(|kind| ("frames".to_owned(), kind.to_owned()));
+        Ok(Interest {
+            facts: list("facts"),
+            paths: list("paths"),
+            others: frames.into_iter().collect(),
+        })
+    }
+}
+
+impl Frames for Misbehave {
+    fn on_frame(connection: Connection, message: Payload) -> Vec<Action> {
+        match message {
+            Payload::Text(text) => act(&connection, &text),
+            Payload::Binary(_) => vec![Action::Next(None)],
+        }
+    }
+}
+
+/// What each message does. Anything else is answered `ok MESSAGE`.
+fn act(connection: &Connection, message: &str) -> Vec<Action> {
+    let id = connection.id.clone();
+    let (wish, argument) = message.split_once(':').unwrap_or((message, ""));
+    match wish {
+        "trap" => faults::trap(),
+        "loop" => faults::run_for_ever(),
+        "grow" => faults::grow(),
+        "sleep" => faults::sleep(),
+        // Burns so many turns of a loop, and answers.
+        "burn" => reply(faults::burn(argument)),
+        "big" => reply("x".repeat(argument.parse().unwrap_or(0))),
+        "version" => reply(version()),
+        "greeting" => reply(GREETING.get().cloned().unwrap_or_default()),
+        "setting" => reply(format!("{:?}", config::get(argument))),
+        "fact" => reply(format!("{:?}", connections::fact(&id, argument))),
+        "facts" => reply(format!("{:?}", connection.facts)),
+        "count" => reply(count(argument)),
+        "log" => speak(argument),
+        "next" if argument.is_empty() => vec![Action::Next(None)],
+        "next" => vec![Action::Next(Some(text(argument)))],
+        "send" => {
+            let delivery = Delivery {
+                connection: argument.to_owned(),
+                message: text("sent to you"),
+            };
+            vec![Action::Send(delivery), Action::Reply(text("sent"))]
+        }
+        "close" => vec![Action::Close(Closing {
+            connection: id,
+            code: argument.parse().unwrap_or(0),
+            reason: "as asked".to_owned(),
+        })],
+        "unsupported" => unsupported(id),
+        "forward" => forward(argument),
+        _ => reply(format!("ok {message}")),
+    }
+}
+
+fn text(text: impl Into<String>) -> Payload {
+    Payload::Text(text.into())
+}
+
+fn reply(answer: impl Into<String>) -> Vec<Action> {
+    vec![Action::Reply(text(answer))]
+}
+
+/// Counts under a key, in the store that all instances share.
+fn count(key: &str) -> String {
+    let counted = keyvalue::store::open("").and_then(|bucket| keyvalue::atomics::increment(&bucket, key, 1));
+    match counted {
+        Ok(number) => number.to_string(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+/// By each way into the log that this build has; without WASI the standard streams lead nowhere.
+fn speak(words: &str) -> Vec<Action> {
+    log::warn(&format!("logged {words}"));
+    println!("printed {words}");
+    eprintln!("complained {words}");
+    reply("spoken")
+}
+
+/// What a host of version 0.1.0 leaves out, and one action that it does.
+fn unsupported(connection: String) -> Vec<Action> {
+    let topic = "news".to_owned();
+    vec![
+        Action::Publish(Publication {
+            topic: topic.clone(),
+            message: text("to all"),
+            except: Vec::new(),
+        }),
+        Action::Other(("dance".to_owned(), text("tango"))),
+        Action::Subscribe(Membership { connection, topic }),
+        Action::Reply(text("the rest is done")),
+    ]
+}
+
+/// `forward:UPSTREAM:MESSAGE`; without a name, the upstream of the route.
+fn forward(argument: &str) -> Vec<Action> {
+    let (upstream, message) = argument.split_once(':').unwrap_or((argument, ""));
+    let request = Request {
+        method: String::new(),
+        path: String::new(),
+        query: String::new(),
+        headers: vec![("content-type".to_owned(), form::URLENCODED.to_owned())],
+        body: text(form::encode(&[("message", message.as_bytes())])),
+    };
+    vec![Action::Forward(Exchange {
+        upstream: Some(upstream.to_owned()).filter(|name| !name.is_empty()),
+        request,
+        context: text(version()),
+    })]
+}
+
+impl Responses for Misbehave {
+    /// Answers with the answer, and with the versions that asked and heard.
+    fn on_response(
+        _connection: Option<Connection>,
+        context: Payload,
+        outcome: Result<Response, Failure>,
+    ) -> Vec<Action> {
+        let asked = String::from_utf8_lossy(context.as_bytes());
+        let answer = match &outcome {
+            Ok(response) => String::from_utf8_lossy(response.body.as_bytes()).into_owned(),
+            Err(failure) => failure.to_string(),
+        };
+        if answer == "trap" {
+            faults::trap();
+        }
+        reply(format!("{answer}, asked by {asked}, heard by {}", version()))
+    }
+}
+
+impl Pushes for Misbehave {
+    /// Only below `/misbehave`: the body is the wish.
+    fn on_push(request: Request) -> Vec<Action> {
+        if !request.path.starts_with("/misbehave") {
+            return vec![Action::Next(None)];
+        }
+        match request.body.as_bytes() {
+            b"trap" => faults::trap(),
+            b"loop" => faults::run_for_ever(),
+            b"grow" => faults::grow(),
+            b"nothing" => Vec::new(),
+            _ => vec![Action::Respond(Response {
+                status: 200,
+                headers: Vec::new(),
+                body: request.body,
+            })],
+        }
+    }
+}
+
+aileron_plugin::export!(Misbehave: Lifecycle, Frames, Responses, Pushes);
