@@ -95,8 +95,7 @@ impl Pool {
     /// Instances now, and their memory together in bytes.
     pub(super) fn usage(&self) -> (usize, usize) {
         let places = self.places.iter().chain([&self.spare]);
-        let memories = places
-            .filter_map(|place| lock(place).instance.as_ref().map(Instance::memory));
+        let memories = places.filter_map(|place| lock(place).instance.as_ref().map(Instance::memory));
         memories.fold((0, 0), |(n, sum), memory| (n + 1, sum + memory))
     }
 

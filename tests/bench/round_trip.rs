@@ -14,7 +14,6 @@
     clippy::indexing_slicing,
     dead_code,
     unused_imports,
-    missing_docs,
     unreachable_pub,
     reason = "a benchmark stops at the first surprise, and uses a part of what the tests stand on"
 )]
@@ -72,7 +71,8 @@ async fn echo() {
     let plugin = repository("plugins/target/plugins/answer.wasm");
     let dir = tempfile::TempDir::new().unwrap();
     std::fs::create_dir(dir.path().join("plugins")).unwrap();
-    std::fs::copy(&plugin, dir.path().join("plugins/answer.wasm")).expect("plugins/build answer has been run");
+    std::fs::copy(&plugin, dir.path().join("plugins/answer.wasm"))
+        .expect("plugins/build answer has been run");
     let config = "path = \"/echo\"\n[plugins]\ndir = \"plugins\"\n";
     let gateway = Gateway::start_in(dir, config).await;
     let bare = bare_echo().await;
@@ -83,7 +83,10 @@ async fn echo() {
     }
     let (without, with) = (median(without), median(with));
     println!("frames answered a second, {CONNECTIONS} connections, 64 bytes:");
-    println!("  bare echo    {without:>10}\n  by a plugin  {with:>10}   {:.2} x", with as f64 / without as f64);
+    println!(
+        "  bare echo    {without:>10}\n  by a plugin  {with:>10}   {:.2} x",
+        with as f64 / without as f64
+    );
 }
 
 fn bare_fastcgi(fpm: &Fpm, keep: usize) -> FastCgi {
@@ -103,7 +106,10 @@ fn form() -> Request {
         method: "POST".to_owned(),
         path: String::new(),
         query: String::new(),
-        headers: vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())],
+        headers: vec![(
+            "content-type".to_owned(),
+            "application/x-www-form-urlencoded".to_owned(),
+        )],
         body: Payload::Text(body.into()),
     }
 }

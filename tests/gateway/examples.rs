@@ -12,7 +12,10 @@ async fn gateway(fpm: &Fpm) -> Gateway {
     };
     let (answer, envelope) = (read("answer"), read("envelope"));
     let plugins: [(&str, &[u8]); 2] = [("10-answer", &answer), ("20-envelope", &envelope)];
-    let config = format!("{QUICK}[upstream]\n{}[[route]]\npath = \"/echo\"\n", fpm.upstream("frames.php"));
+    let config = format!(
+        "{QUICK}[upstream]\n{}[[route]]\npath = \"/echo\"\n",
+        fpm.upstream("frames.php")
+    );
     Gateway::with_plugins(&plugins, &config).await
 }
 
@@ -25,7 +28,12 @@ async fn a_ping_is_answered_without_php_and_the_echo_path_echoes() {
     assert_eq!((&pong["type"], &pong["id"]), (&json!("pong"), &json!(7)));
     let year_2026 = 1_767_225_600_000_u64;
     assert!(pong["time"].as_u64().unwrap() > year_2026, "{pong}");
-    assert_eq!(gateway.metric("aileron_upstream_requests_total{upstream=\"default\"}").await, 0.0);
+    assert_eq!(
+        gateway
+            .metric("aileron_upstream_requests_total{upstream=\"default\"}")
+            .await,
+        0.0
+    );
 
     let mut echo = gateway.connect_to("/echo").await;
     assert_eq!(echo.ask("said").await, "said");

@@ -71,10 +71,6 @@ impl Process {
         self.child.id()
     }
 
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill")
