@@ -133,13 +133,14 @@ async fn a_kept_connection_that_takes_nothing_any_more_is_replaced() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("fake.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    // An application that stops reading after its answer, and does not close: only sending shows it.
+    // An application that reads no second request, and does not close: only sending shows it.
     let application = std::thread::spawn(move || {
         let serve = || -> std::io::Result<UnixStream> {
             let (mut stream, _) = listener.accept()?;
             assert!(stream.read(&mut [0; 65_536])? > 0);
-            stream.write_all(b"\x01\x06\0\x01\0\x03\0\0\n\nx\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0")?;
+            // Before the answer: the client may send again as soon as it has that.
             stream.shutdown(Shutdown::Read)?;
+            stream.write_all(b"\x01\x06\0\x01\0\x03\0\0\n\nx\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0")?;
             Ok(stream)
         };
         [serve().unwrap(), serve().unwrap()]
