@@ -32,7 +32,7 @@ use crate::upstream::Upstreams;
 use pipeline::{Pipeline, Ticket};
 
 /// The library's default of 128 KiB would be the whole memory of an idle connection.
-const READ_BUFFER: usize = 4 * 1024;
+const READ_BUFFER: usize = 2 * 1024;
 /// Frames that wait are written together up to this many bytes.
 const WRITE_BATCH: usize = 64 * 1024;
 /// Frames that leave together are one write up to this many bytes; allocated as needed.
@@ -150,6 +150,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         // One message is read ahead while all places are taken, so that a close or a ping behind the running request is
         // seen at once.
         let mut ahead = None;
+        // Farewells are boxed: their state would lie idle in the memory of every connection.
         loop {
             if let Some(message) = ahead.take_if(|_| !self.pipeline.is_full()) {
                 self.receive(message, &waiting);
@@ -185,13 +186,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 Happened::Received(Some(Ok(Message::Text(text)))) => ahead = Some(Payload::Text(text)),
                 Happened::Received(Some(Ok(Message::Binary(bytes)))) => ahead = Some(Payload::Binary(bytes)),
                 Happened::Received(Some(Ok(Message::Close(frame)))) => {
-                    goodbye::answer_close(&mut self.socket).await;
+                    Box::pin(goodbye::answer_close(&mut self.socket)).await;
                     return End::Peer(frame);
                 }
                 // Pings are answered by the library (RFC 6455 section 5.5.2).
                 Happened::Received(Some(Ok(_))) => {}
                 Happened::Received(Some(Err(error))) => {
-                    return match goodbye::refuse(&mut self.socket, &error).await {
+                    return match Box::pin(goodbye::refuse(&mut self.socket, &error)).await {
                         Some(code) => End::Violation(code, error.to_string()),
                         None => End::Lost(error.to_string()),
                     };
@@ -282,7 +283,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 }
                 Outbound::Close { code, reason } => {
                     self.flush().await?;
-                    goodbye::close(&mut self.socket, code, reason).await;
+                    Box::pin(goodbye::close(&mut self.socket, code, reason)).await;
                     return Err(End::Closed(code));
                 }
             }
