@@ -164,10 +164,19 @@ impl Source {
 }
 
 /// The parser speaks to programmers. What it calls things is put into the words of the documentation.
-const WORDS: [(&str, &str); 5] = [
+const WORDS: [(&str, &str); 8] = [
     ("unknown field", "unknown key"),
     ("missing field", "missing key"),
     ("unknown variant", "unknown value"),
     ("expected usize", "expected a whole number, 0 or more"),
+    ("duplicate key", "the key stands here a second time; set it once"),
+    (
+        "string values must be quoted, expected literal string",
+        "there is no value here; text stands in quotes, such as \"text\"",
+    ),
+    (
+        "invalid basic string, expected `\"`",
+        "the text lacks its closing `\"`",
+    ),
     ("expected a sequence", "expected a list such as [\"chat\"]"),
 ];
