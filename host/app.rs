@@ -2,16 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{Config, Schedule};
+use crate::deliveries::Deliveries;
+use crate::effects::World;
 use crate::message::Peer;
 use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
-use crate::registry::Registry;
-use crate::server::{self, Gateway, Role};
+use crate::registry::{Kept, Limits, Registry, Retention};
+use crate::schedule;
+use crate::server::{self, Gateway, Pushed, Role};
 use crate::session::Sessions;
 use crate::upstream::{UpstreamError, Upstreams};
 
@@ -19,9 +22,13 @@ use crate::upstream::{UpstreamError, Upstreams};
 pub struct App {
     gateway: Arc<Gateway>,
     listeners: Vec<(TcpListener, Role)>,
+    schedules: Vec<Schedule>,
     poll: Duration,
     settle: Duration,
 }
+
+/// How often histories are looked at for what is too old.
+const EXPIRY: Duration = Duration::from_secs(1);
 
 /// The gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -52,28 +59,51 @@ impl Connections for Registry {
     fn count(&self) -> usize {
         Self::count(self)
     }
+
+    fn topics_of(&self, id: &str) -> Vec<String> {
+        Self::topics_of(self, id)
+    }
+
+    fn subscriber_count(&self, topic: &str) -> usize {
+        Self::subscriber_count(self, topic)
+    }
+
+    fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Peer>> {
+        Self::subscribers(self, topic, limit)
+    }
+
+    fn members(&self, topic: &str, limit: usize) -> Vec<(Arc<str>, usize)> {
+        Self::members(self, topic, limit)
+    }
 }
 
 impl App {
     /// Sets everything up, plugins included, and then listens: who can connect is served.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(registry(config));
         let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
         let upstreams = Arc::new(Upstreams::new(&config.upstreams, &metrics)?);
-        let sessions = Arc::new(Sessions {
+        let world = Arc::new(World {
             registry,
-            plugins,
             upstreams,
             metrics,
+        });
+        let sessions = Arc::new(Sessions {
+            deliveries: Deliveries::new(world.clone(), config.closings),
+            world,
+            plugins,
             in_flight: config.in_flight,
             max_message: config.max_message,
             max_queue: config.max_queue,
+            heartbeat: config.heartbeat,
         });
         let gateway = Arc::new(Gateway {
             sessions,
             routes: config.routes.clone(),
             client_ids: config.client_id,
+            origins: config.origins.clone(),
+            pushed: Pushed::default(),
             token: config.push.token.clone(),
         });
         let listeners = match config.push.listen {
@@ -86,22 +116,31 @@ impl App {
         Ok(Self {
             gateway,
             listeners,
+            schedules: config.schedules.clone(),
             poll: config.plugins.poll,
             settle: config.plugins.settle,
         })
     }
 
-    /// Serves until `stop`, then closes all connections and waits until they have gone.
+    /// Serves until `stop`, then closes all connections, and waits until they have gone and plugins and PHP know.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let sessions = self.gateway.sessions.clone();
+        let world = &sessions.world;
         let mut tasks = tokio::task::JoinSet::new();
         for (listener, role) in self.listeners {
             tasks.spawn(server::serve(listener, self.gateway.clone(), role));
         }
         tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
+        for schedule in self.schedules {
+            tasks.spawn(schedule::run(schedule, sessions.plugins.clone(), world.clone()));
+        }
+        tasks.spawn(expire(world.registry.clone()));
+        let delivering = tokio::spawn(sessions.deliveries.clone().run());
         stop.await;
         tasks.abort_all();
-        sessions.registry.close_all().await;
+        world.registry.close_all().await;
+        sessions.deliveries.drained().await;
+        delivering.abort();
     }
 
     /// The addresses that are listened on, and what for.
@@ -111,9 +150,34 @@ impl App {
             .filter_map(|(listener, role)| Some((listener.local_addr().ok()?, *role)))
     }
 
-    /// How many connections are open.
+    /// What all sessions share.
     pub fn sessions(&self) -> Arc<Sessions> {
         self.gateway.sessions.clone()
+    }
+}
+
+fn registry(config: &Config) -> Registry {
+    let limits = Limits {
+        message: config.max_message,
+        topics: config.max_topics,
+        attributes: config.max_attributes,
+        history: config.max_history,
+    };
+    let kept = config.topics.iter().map(|topic| Kept {
+        name: topic.name.clone(),
+        retention: Retention {
+            messages: topic.history,
+            time: topic.history_time,
+        },
+    });
+    Registry::new(limits, kept.collect())
+}
+
+async fn expire(registry: Arc<Registry>) {
+    let mut ticks = tokio::time::interval(EXPIRY);
+    loop {
+        ticks.tick().await;
+        registry.expire(Instant::now());
     }
 }
 

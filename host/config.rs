@@ -6,18 +6,18 @@
 mod error;
 mod raw;
 mod types;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, ConfigProblem};
-pub use types::{PathPattern, Token, UpstreamUrl};
+pub use types::{Origins, PathPattern, Token, UpstreamUrl};
 
 use error::Source;
-use types::{UrlProblem, check_filter, parse_listen, parse_upstream_url};
+use validate::Validator;
 
 /// The name of the upstream of `[upstream]`, and of the built-in plugin.
 pub const DEFAULT: &str = "default";
@@ -35,8 +35,24 @@ pub struct Config {
     pub max_message: usize,
     /// The most bytes that wait to be sent to one client. A message that would not fit is refused.
     pub max_queue: usize,
+    /// The pages that browsers may connect from.
+    pub origins: Origins,
+    /// Topics of one connection.
+    pub max_topics: usize,
+    /// All attributes of one connection, in bytes.
+    pub max_attributes: usize,
+    /// All histories of topics together, in bytes.
+    pub max_history: usize,
+    /// Pings, and how long connections may last.
+    pub heartbeat: Heartbeat,
     /// The push listener.
     pub push: Push,
+    /// How plugins and PHP are told who has gone.
+    pub closings: Closings,
+    /// Topics that keep a history, in the order in which they count.
+    pub topics: Vec<Topic>,
+    /// What happens at intervals.
+    pub schedules: Vec<Schedule>,
     /// Never empty; the first is `default`.
     pub upstreams: Vec<Upstream>,
     /// The plugin directory and what plugins may use.
@@ -55,6 +71,52 @@ pub enum ClientIds {
     Address,
     /// A random UUID (RFC 9562, version 4).
     Uuid,
+}
+
+/// Pings, and how long connections may last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// How often a client is pinged; none never.
+    pub ping_interval: Option<Duration>,
+    /// A client from which nothing comes for so long after a ping is gone.
+    pub pong_timeout: Duration,
+    /// A connection without a message in either direction is closed after this time; none never.
+    pub idle_timeout: Option<Duration>,
+    /// Every connection is closed about this long after it opened; none never.
+    pub max_age: Option<Duration>,
+}
+
+/// How close events are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closings {
+    /// At most so many requests a second; 1 or more.
+    pub rate: u32,
+    /// Requests that wait; more are lost.
+    pub max_waiting: usize,
+    /// How long a request is tried again.
+    pub retry_for: Duration,
+}
+
+/// Topics that keep a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// The topic, or with a `*` at its end all that begin so.
+    pub name: String,
+    /// The most messages.
+    pub history: usize,
+    /// The oldest, by age.
+    pub history_time: Duration,
+}
+
+/// What happens at an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// As plugins and PHP are told.
+    pub name: String,
+    /// From one beginning to the next, give or take a tenth.
+    pub every: Duration,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
 }
 
 /// Where applications push.
@@ -87,9 +149,21 @@ pub struct Upstream {
     pub keep: usize,
 }
 
+/// The plugin that is built into the gateway and last in every chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuiltIn {
+    /// Frames to PHP, answers back, `/send`.
+    Default,
+    /// Besides, PHP is told of connections and steers the gateway.
+    Application,
+}
+
 /// Plugins and their bounds.
 #[derive(Clone, Debug)]
 pub struct Plugins {
+    /// Which plugin is last.
+    pub built_in: BuiltIn,
     /// The directory whose `*.wasm` files form the chain.
     pub dir: Option<PathBuf>,
     /// Where compiled code is kept; none keeps it in the user's cache directory.
@@ -165,272 +239,6 @@ impl Config {
         let raw: raw::Config =
             toml::from_str(source.text()).map_err(|e| source.syntax_error(e.span(), e.message()))?;
         Validator { source }.config(raw, overrides)
-    }
-}
-
-/// Carries the source along, so that each complaint can point into it.
-struct Validator<'a> {
-    source: &'a Source,
-}
-
-/// A value, and where it stands: none for one of the command line or a default.
-struct Located<T>(T, Option<Range<usize>>);
-
-impl Validator<'_> {
-    fn config(&self, raw: raw::Config, overrides: Overrides) -> Result<Config, ConfigError> {
-        let listen = self.listen(overrides.listen.as_deref(), &raw.listen)?;
-        let push_path = raw.push.path.clone();
-        let push = self.push(raw.push, &listen)?;
-        let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
-        let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
-        Ok(Config {
-            listen: listen.0,
-            client_id: raw.client_id,
-            in_flight: self.at_least_one("in-flight", &raw.in_flight)?,
-            max_message: raw.max_message.0,
-            max_queue: raw.max_queue.0,
-            push,
-            upstreams,
-            plugins: self.plugins(raw.plugins, overrides.plugins),
-            routes,
-            log: self.log(raw.log)?,
-        })
-    }
-
-    fn listen(
-        &self,
-        flag: Option<&str>,
-        raw: &toml::Spanned<String>,
-    ) -> Result<Located<SocketAddr>, ConfigError> {
-        match flag {
-            Some(text) => parse_listen(text)
-                .map(|address| Located(address, None))
-                .map_err(|problem| ConfigError::flag("--listen", problem)),
-            None => self.listen_in_file(raw),
-        }
-    }
-
-    fn listen_in_file(&self, raw: &toml::Spanned<String>) -> Result<Located<SocketAddr>, ConfigError> {
-        parse_listen(raw.get_ref())
-            .map(|address| Located(address, Some(raw.span())))
-            .map_err(|problem| self.source.error(Some(raw.span()), problem))
-    }
-
-    /// Pushing is for the application alone: beyond loopback it takes a token (architecture, invariant 7).
-    fn push(&self, raw: raw::Push, clients: &Located<SocketAddr>) -> Result<Push, ConfigError> {
-        let listen = raw.listen.map(|text| self.listen_in_file(&text)).transpose()?;
-        if !raw.path.get_ref().starts_with('/') {
-            let problem = format!(
-                "`{}` is no path; it begins with `/`, such as \"/send\"",
-                raw.path.get_ref()
-            );
-            return Err(self.source.error(Some(raw.path.span()), problem));
-        }
-        let token = match raw.token {
-            Some(token) if token.get_ref().is_empty() => {
-                let problem = "the token is empty; leave it out, or set a long random text".to_owned();
-                return Err(self.source.error(Some(token.span()), problem));
-            }
-            token => token.map(|token| Token::new(token.into_inner())),
-        };
-        let Located(reachable, span) = listen.as_ref().unwrap_or(clients);
-        if token.is_none() && !reachable.ip().is_loopback() {
-            let problem = format!(
-                "anyone who reaches {reachable} could push to every client: set [push] token to a long random text, \
-                 or [push] listen to a loopback address such as \"127.0.0.1:8081\""
-            );
-            return Err(self.source.error(span.clone(), problem));
-        }
-        let own = listen.map(|Located(address, _)| address);
-        Ok(Push {
-            listen: own.filter(|own| *own != clients.0 || own.port() == 0),
-            path: raw.path.into_inner(),
-            token,
-        })
-    }
-
-    fn upstreams(
-        &self,
-        default: raw::Upstream,
-        named: BTreeMap<String, toml::Spanned<raw::Upstream>>,
-        url: Option<String>,
-        script: Option<String>,
-    ) -> Result<Vec<Upstream>, ConfigError> {
-        let url = match url {
-            Some(url) => Located(url, None),
-            None => match default.url.clone() {
-                Some(url) => Located(url.get_ref().clone(), Some(url.span())),
-                None => Located(raw::DEFAULT_URL.to_owned(), None),
-            },
-        };
-        let mut default = default;
-        if let Some(script) = script {
-            default.script = Some(toml::Spanned::new(0..0, script));
-        }
-        let mut upstreams = vec![self.upstream(DEFAULT.to_owned(), url, default)?];
-        for (name, raw) in named {
-            let span = raw.span();
-            let raw = raw.into_inner();
-            if name == DEFAULT {
-                let problem = "the upstream `default` is the one of [upstream]; give this one another name";
-                return Err(self.source.error(Some(span), problem.to_owned()));
-            }
-            let Some(url) = raw.url.clone() else {
-                let problem = format!("[upstreams.{name}] needs `url`, which says where it is");
-                return Err(self.source.error(Some(span), problem));
-            };
-            let url = Located(url.get_ref().clone(), Some(url.span()));
-            upstreams.push(self.upstream(name, url, raw)?);
-        }
-        Ok(upstreams)
-    }
-
-    fn upstream(
-        &self,
-        name: String,
-        url: Located<String>,
-        raw: raw::Upstream,
-    ) -> Result<Upstream, ConfigError> {
-        let Located(text, span) = url;
-        let script_span = raw.script.as_ref().map(toml::Spanned::span);
-        let script = raw.script.map(toml::Spanned::into_inner);
-        let url = parse_upstream_url(&text, script).map_err(|problem| {
-            let (flag, span, problem) = match problem {
-                UrlProblem::Url(problem) => ("--upstream", span, problem),
-                UrlProblem::Script(problem) => ("--script", script_span, problem),
-            };
-            // What stands nowhere in the file is of the command line.
-            match span.filter(|span| !span.is_empty()) {
-                Some(span) => self.source.error(Some(span), problem),
-                None => ConfigError::flag(flag, problem),
-            }
-        })?;
-        Ok(Upstream {
-            name,
-            url,
-            timeout: raw.timeout.0,
-            max_answer: raw.max_answer.0,
-            max_requests: self.at_least_one("max-requests", &raw.max_requests)?,
-            max_waiting: raw.max_waiting,
-            keep: raw.keep,
-        })
-    }
-
-    fn routes(
-        &self,
-        path: &toml::Spanned<String>,
-        routes: Vec<raw::Route>,
-        upstreams: &[Upstream],
-        push_path: &toml::Spanned<String>,
-    ) -> Result<Vec<Route>, ConfigError> {
-        let top = Route {
-            path: self.path(path, push_path)?,
-            plugins: None,
-            upstream: 0,
-        };
-        let mut all: Vec<Route> = Vec::new();
-        for raw in routes {
-            let path = self.path(&raw.path, push_path)?;
-            if all.iter().any(|other| other.path == path) {
-                let problem = format!("there is a route for `{path}` already; make them one");
-                return Err(self.source.error(Some(raw.path.span()), problem));
-            }
-            let upstream = match raw.upstream {
-                None => 0,
-                Some(name) => self.upstream_index(&name, upstreams)?,
-            };
-            all.push(Route {
-                path,
-                plugins: raw.plugins,
-                upstream,
-            });
-        }
-        // A route may say more about the top-level path.
-        if all.iter().all(|route| route.path != top.path) {
-            all.insert(0, top);
-        }
-        Ok(all)
-    }
-
-    /// A path that clients connect to, which is never the one of pushes.
-    fn path(
-        &self,
-        raw: &toml::Spanned<String>,
-        push_path: &toml::Spanned<String>,
-    ) -> Result<PathPattern, ConfigError> {
-        let pattern = PathPattern::parse(raw.get_ref())
-            .map_err(|problem| self.source.error(Some(raw.span()), problem))?;
-        if pattern.matches(push_path.get_ref()) {
-            let problem = format!(
-                "clients connect to `{pattern}`, but `{}` is the path of pushes; change this one or [push] path",
-                push_path.get_ref()
-            );
-            // One of the two stands in the file: the defaults differ.
-            let span = Some(raw.span()).filter(|span| !span.is_empty());
-            return Err(self.source.error(span.or(Some(push_path.span())), problem));
-        }
-        Ok(pattern)
-    }
-
-    fn upstream_index(
-        &self,
-        name: &toml::Spanned<String>,
-        upstreams: &[Upstream],
-    ) -> Result<usize, ConfigError> {
-        upstreams
-            .iter()
-            .position(|upstream| upstream.name == *name.get_ref())
-            .ok_or_else(|| {
-                let known: Vec<_> = upstreams
-                    .iter()
-                    .map(|upstream| format!("`{}`", upstream.name))
-                    .collect();
-                let problem = format!(
-                    "there is no upstream `{}`, only {}; a new one is added by [upstreams.NAME] with its url",
-                    name.get_ref(),
-                    known.join(", ")
-                );
-                self.source.error(Some(name.span()), problem)
-            })
-    }
-
-    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Plugins {
-        let settings = raw.config.into_iter().map(|(name, table)| {
-            let settings = table
-                .into_iter()
-                .map(|(key, value)| (key, types::setting_text(&value)))
-                .collect();
-            (name, settings)
-        });
-        Plugins {
-            // The command line is relative to the working directory, the file's words are relative to the file.
-            dir: dir.or_else(|| raw.dir.map(|dir| self.source.directory().join(dir))),
-            cache: raw.cache.map(|dir| self.source.directory().join(dir)),
-            settle: raw.settle.0,
-            poll: raw.poll.0,
-            time_limit: raw.time_limit.0,
-            memory_limit: raw.memory_limit.0,
-            keyvalue_limit: raw.keyvalue_limit.0,
-            settings: settings.collect(),
-        }
-    }
-
-    fn log(&self, raw: raw::Log) -> Result<Log, ConfigError> {
-        check_filter(raw.filter.get_ref())
-            .map_err(|problem| self.source.error(Some(raw.filter.span()), problem))?;
-        Ok(Log {
-            filter: raw.filter.into_inner(),
-            format: raw.format,
-        })
-    }
-
-    fn at_least_one(&self, key: &str, raw: &toml::Spanned<usize>) -> Result<usize, ConfigError> {
-        match raw.get_ref() {
-            0 => Err(self
-                .source
-                .error(Some(raw.span()), format!("`{key}` must be 1 or more"))),
-            n => Ok(*n),
-        }
     }
 }
 

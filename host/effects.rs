@@ -1,86 +1,221 @@
-//! What actions do to the world, the same for sessions and for pushes.
+//! What actions do to the world, the same for sessions, pushes and whoever else sends events on their journeys.
 
-use crate::message::{Action, Exchange, Failure, Outcome, Payload};
+use std::sync::Arc;
+
+use crate::journey::{Journey, Step};
+use crate::message::{Action, Effect, Exchange, Failure, Outcome, Payload, Response};
 use crate::metrics::Metrics;
-use crate::registry::{Registry, SendError};
+use crate::registry::{Published, Registry, SendError};
 use crate::upstream::Upstreams;
 
-/// Asks the upstream that an exchange names, or the default one of the route. Gives the context back with the outcome.
-pub async fn ask(upstreams: &Upstreams, default: usize, exchange: Exchange) -> (Payload, Outcome) {
-    let Exchange {
-        upstream,
-        request,
-        context,
-    } = exchange;
-    let index = match &upstream {
-        None => Some(default),
-        Some(name) => upstreams.find(name),
-    };
-    let outcome = match index {
-        Some(index) => upstreams.send(index, &request).await,
-        None => {
-            let text = format!(
-                "no upstream is called `{}` in the configuration",
-                upstream.unwrap_or_default()
-            );
-            Err(Failure::Other("unknown-upstream".to_owned(), text))
-        }
-    };
-    (context, outcome)
+/// What actions act upon.
+pub struct World {
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// Who is asked.
+    pub upstreams: Arc<Upstreams>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
-/// Puts a frame into a connection's queue.
-pub fn send(
-    registry: &Registry,
-    metrics: &Metrics,
-    connection: &str,
-    message: Payload,
-) -> Result<(), SendError> {
-    let result = registry.send(connection, message);
-    if result == Err(SendError::Congested) {
-        metrics.congested.inc();
+impl World {
+    /// Asks the upstream that an exchange names, or the default one of the route. Gives the context back with the outcome.
+    pub async fn ask(&self, default: usize, exchange: Exchange) -> (Payload, Outcome) {
+        let index = self.upstream(default, exchange.upstream.as_deref());
+        let outcome = match index {
+            Ok(index) => self.upstreams.send(index, &exchange.request).await,
+            Err(failure) => Err(failure),
+        };
+        (exchange.context, outcome)
     }
-    result
-}
 
-/// Does an action whose result nobody waits for. What cannot be done is logged and left out.
-pub fn perform(registry: &Registry, metrics: &Metrics, action: Action) {
-    match action {
-        Action::Send { connection, message } => {
-            if let Err(cause) = send(registry, metrics, &connection, message) {
-                tracing::warn!(connection, %cause, "a plugin's `send` was not delivered");
+    /// The index of the upstream that a plugin means.
+    pub fn upstream(&self, default: usize, name: Option<&str>) -> Result<usize, Failure> {
+        let Some(name) = name else { return Ok(default) };
+        self.upstreams.find(name).ok_or_else(|| {
+            let text = format!("no upstream is called `{name}` in the configuration");
+            Failure::Other("unknown-upstream".to_owned(), text)
+        })
+    }
+
+    /// Puts a frame into a connection's queue.
+    pub fn send(&self, connection: &str, message: Payload) -> Result<(), SendError> {
+        let result = self.registry.send(connection, message);
+        if result == Err(SendError::Congested) {
+            self.metrics.congested.inc();
+        }
+        result
+    }
+
+    /// Does an action of a plugin. What cannot be done is logged and left out.
+    pub fn perform(&self, plugin: &Arc<str>, action: Action) -> Effect {
+        let registry = &self.registry;
+        let (what, on, result) = match action {
+            Action::Send { connection, message } => {
+                let result = self.send(&connection, message).map(|()| Effect::new("sent"));
+                ("send", connection, result)
+            }
+            Action::Publish {
+                topic,
+                message,
+                except,
+            } => {
+                let result = registry.publish(&topic, &message, &except);
+                (
+                    "publish",
+                    topic,
+                    result.map(|published| self.published(published)),
+                )
+            }
+            Action::Subscribe { connection, topic } => (
+                "subscribe",
+                connection.clone(),
+                done(registry.subscribe(&connection, &topic)),
+            ),
+            Action::Unsubscribe { connection, topic } => (
+                "unsubscribe",
+                connection.clone(),
+                done(registry.unsubscribe(&connection, &topic)),
+            ),
+            Action::SetAttribute {
+                connection,
+                name,
+                value,
+            } => {
+                let result = registry.set_attribute(&connection, &name, value.as_deref());
+                ("set-attribute", connection, done(result))
+            }
+            Action::Timer {
+                connection,
+                name,
+                delay,
+            } => {
+                let result = registry.set_timer(&connection, plugin, &name, delay);
+                ("set-timer", connection, done(result))
+            }
+            Action::Close {
+                connection,
+                code,
+                reason,
+            } => return self.close(plugin, &connection, code, &reason),
+            Action::Unsupported(name) => {
+                return left_out(plugin, &name, "it is not known to this host");
+            }
+            Action::Respond(_) => return left_out(plugin, "respond", "there is no push to answer"),
+            Action::Reply(_) => return left_out(plugin, "reply", "there is no connection to answer"),
+            Action::Accept { .. } | Action::Reject(_) => {
+                return left_out(plugin, "accept", "there is no handshake to answer");
+            }
+            // A journey keeps these to itself.
+            Action::Next(_) | Action::Forward(_) | Action::Report(_) => return Effect::new("done"),
+        };
+        result.unwrap_or_else(|cause| {
+            tracing::warn!(
+                plugin = &**plugin,
+                on,
+                %cause,
+                "a plugin's `{what}` was not done"
+            );
+            refusal(cause)
+        })
+    }
+
+    /// Brings a journey without a connection of its own to its end. `default` is the index of the upstream for requests
+    /// that name none. Gives the first response that a plugin makes.
+    pub async fn finish(&self, journey: &mut Journey, default: usize) -> Option<Response> {
+        let mut answer = None;
+        loop {
+            match journey.step() {
+                Step::Act(Action::Respond(response)) => {
+                    answer.get_or_insert(response);
+                }
+                Step::Act(action) => {
+                    let effect = self.act(journey, action);
+                    journey.note(effect);
+                }
+                Step::Ask(exchange) => {
+                    let (context, outcome) = self.ask(default, exchange).await;
+                    journey.answered(context, outcome);
+                }
+                Step::Wait(result) => journey.decided(result.await.ok()),
+                Step::Done => return answer,
             }
         }
-        Action::Close {
-            connection,
-            code,
-            reason,
-        } => close(registry, &connection, code, &reason),
-        Action::Respond(_) => tracing::warn!("a plugin's `respond` has no push to answer; it is left out"),
-        Action::Reply(_) => tracing::warn!("a plugin's `reply` has no connection to answer; it is left out"),
-        Action::Unsupported(name) => {
-            tracing::warn!(
-                action = name,
-                "a plugin's action is not known to this host; it is left out"
-            );
+    }
+
+    /// Does an action of the plugin that has a journey's event.
+    pub fn act(&self, journey: &Journey, action: Action) -> Effect {
+        match journey.plugin() {
+            Some(plugin) => self.perform(plugin, action),
+            None => Effect::new("done"),
         }
-        // A journey keeps these to itself.
-        Action::Next(_) | Action::Forward(_) => {}
+    }
+
+    fn published(&self, published: Published) -> Effect {
+        let Published {
+            recipients,
+            congested,
+            position,
+        } = published;
+        self.metrics.published.inc();
+        self.metrics.congested.inc_by(congested as u64);
+        let mut facts = vec![
+            ("recipients", recipients.to_string()),
+            ("congested", congested.to_string()),
+        ];
+        if let Some(position) = position {
+            facts.push(("epoch", position.epoch));
+            facts.push(("offset", position.offset.to_string()));
+        }
+        Effect {
+            outcome: "sent",
+            facts,
+        }
+    }
+
+    fn close(&self, plugin: &Arc<str>, connection: &str, code: u16, reason: &str) -> Effect {
+        if !may_be_sent(code) {
+            let cause = format!("{code} is no close code that may be sent (RFC 6455 section 7.4)");
+            tracing::warn!(
+                plugin = &**plugin,
+                connection,
+                code,
+                "a plugin's `close` has a code that must not be sent; it is left out"
+            );
+            return Effect::refused(cause);
+        }
+        if !self.registry.close(connection, code, truncate(reason)) {
+            tracing::info!(
+                plugin = &**plugin,
+                connection,
+                "a plugin's `close` names a connection that is not there"
+            );
+            return Effect::new("not-found");
+        }
+        Effect::new("closed")
     }
 }
 
-fn close(registry: &Registry, connection: &str, code: u16, reason: &str) {
-    if !may_be_sent(code) {
-        tracing::warn!(
-            connection,
-            code,
-            "a plugin's `close` has a code that must not be sent; it is left out"
-        );
-    } else if !registry.close(connection, code, truncate(reason)) {
-        tracing::warn!(
-            connection,
-            "a plugin's `close` names a connection that is not there"
-        );
+fn done(result: Result<(), SendError>) -> Result<Effect, SendError> {
+    result.map(|()| Effect::new("done"))
+}
+
+fn left_out(plugin: &Arc<str>, action: &str, cause: &str) -> Effect {
+    tracing::warn!(
+        plugin = &**plugin,
+        action,
+        "a plugin's action is left out: {cause}"
+    );
+    Effect::refused(cause.to_owned())
+}
+
+/// As reports name it.
+fn refusal(cause: SendError) -> Effect {
+    match cause {
+        SendError::NotFound => Effect::new("not-found"),
+        SendError::Congested => Effect::new("congested"),
+        SendError::TooLarge => Effect::new("too-large"),
+        SendError::Name | SendError::Topics | SendError::Attributes => Effect::refused(cause.to_string()),
     }
 }
 

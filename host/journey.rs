@@ -1,14 +1,14 @@
 //! One event on its way: through the chain of plugins, to upstreams and back, until nothing is left to do.
 //!
-//! A journey decides nothing and does no I/O. It calls plugins, and tells its owner (a session, or a push request) step
-//! by step what to do or to wait for. It holds the chain that was there when it began, so a reload changes nothing for it.
+//! A journey decides nothing and does no I/O. It calls plugins, and tells its owner (a session, a push request, …) step by
+//! step what to do or to wait for. It holds the chain that was there when it began, so a reload changes nothing for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::message::{Action, Event, Exchange, Outcome, Payload, Request};
+use crate::message::{Action, Effect, Event, Exchange, Outcome, Payload, Request};
 use crate::plugin::{Call, CallResult, Chain};
 
 /// An event that is being handled.
@@ -23,12 +23,14 @@ pub struct Journey {
     onward: Option<Option<Payload>>,
     /// A slow plugin's answer is awaited.
     queued: Option<oneshot::Receiver<CallResult>>,
+    /// What became of the actions so far, for a report.
+    effects: Vec<Effect>,
     failed: bool,
 }
 
 /// What the owner is to do.
 pub enum Step {
-    /// Do this: `Reply`, `Respond`, `Send`, `Close` or `Unsupported`. Then ask for the next step.
+    /// Do this, whatever action it is but `Next`, `Forward` and `Report`. Then ask for the next step.
     Act(Action),
     /// Ask an upstream, and come back with `answered`.
     Ask(Exchange),
@@ -41,7 +43,23 @@ pub enum Step {
 impl Journey {
     /// Begins: calls the first plugin that wants the event.
     pub fn begin(chain: Arc<Chain>, event: Event) -> Self {
-        let mut journey = Self {
+        let mut journey = Self::new(chain, event);
+        journey.call_from(0);
+        journey
+    }
+
+    /// Begins and ends with one plugin, if it is in the chain and wants the event.
+    pub fn begin_at(chain: Arc<Chain>, plugin: &str, event: Event) -> Self {
+        let mut journey = Self::new(chain, event);
+        let found = journey.chain.iter().position(|version| *version.name == *plugin);
+        if let Some(index) = found {
+            journey.call_at(index);
+        }
+        journey
+    }
+
+    fn new(chain: Arc<Chain>, event: Event) -> Self {
+        Self {
             chain,
             at: 0,
             event,
@@ -49,10 +67,28 @@ impl Journey {
             exchanges: VecDeque::new(),
             onward: None,
             queued: None,
+            effects: Vec::new(),
             failed: false,
-        };
-        journey.call_from(0);
-        journey
+        }
+    }
+
+    /// The plugin whose actions are being done.
+    pub fn plugin(&self) -> Option<&Arc<str>> {
+        self.chain.get(self.at).map(|version| &version.name)
+    }
+
+    /// Whether the plugin wants to hear what becomes of the actions that are being done.
+    pub fn is_reported(&self) -> bool {
+        // It is the last one as a rule.
+        let mut left = self.actions.as_slice().iter().rev();
+        left.any(|action| matches!(action, Action::Report(_)))
+    }
+
+    /// What became of the last action; kept if there is going to be a report.
+    pub fn note(&mut self, effect: Effect) {
+        if self.is_reported() {
+            self.effects.push(effect);
+        }
     }
 
     /// Whether a plugin failed on the way.
@@ -69,6 +105,7 @@ impl Journey {
             match self.actions.next() {
                 Some(Action::Next(payload)) => self.onward = Some(payload),
                 Some(Action::Forward(exchange)) => self.exchanges.push_back(exchange),
+                Some(Action::Report(context)) => self.report(context),
                 Some(action) => return Step::Act(action),
                 None => {
                     if let Some(exchange) = self.exchanges.pop_front() {
@@ -88,22 +125,45 @@ impl Journey {
 
     /// An upstream has answered: the plugin that forwarded hears it.
     pub fn answered(&mut self, context: Payload, outcome: Outcome) {
+        let outcome = Arc::new(outcome);
+        let event = match &self.event {
+            Event::Open { peer, .. } => Event::Verdict {
+                peer: peer.clone(),
+                context,
+                outcome,
+            },
+            event => Event::Response {
+                peer: event.peer().cloned(),
+                context,
+                outcome,
+            },
+        };
+        self.hear(
+            &event,
+            "it forwards but exports no `responses`; the answer is dropped",
+        );
+    }
+
+    /// The actions so far are done: the plugin hears what became of them.
+    fn report(&mut self, context: Payload) {
+        let event = Event::Report {
+            peer: self.event.peer().cloned(),
+            context,
+            effects: std::mem::take(&mut self.effects).into(),
+        };
+        self.hear(&event, "it asks for a report but exports no `reports`");
+    }
+
+    /// Calls the plugin that has the event about something that it caused.
+    fn hear(&mut self, event: &Event, otherwise: &'static str) {
         let Some(version) = self.chain.get(self.at) else {
             return;
         };
-        if !version.hears_responses() {
-            tracing::warn!(
-                plugin = &*version.name,
-                "it forwards but exports no `responses`; the answer is dropped"
-            );
+        if !version.wants(event) {
+            tracing::warn!(plugin = &*version.name, "{otherwise}");
             return;
         }
-        let event = Event::Response {
-            peer: self.event.peer().cloned(),
-            context,
-            outcome: Arc::new(outcome),
-        };
-        let call = version.call(&event);
+        let call = version.call(event);
         self.take(call, event.kind());
     }
 
@@ -116,25 +176,34 @@ impl Journey {
     }
 
     fn call_from(&mut self, index: usize) {
-        let wanted = self
-            .chain
-            .iter()
-            .enumerate()
-            .skip(index)
-            .find(|(_, version)| version.wants(&self.event));
-        let Some((index, version)) = wanted else { return };
+        let mut rest = self.chain.iter().enumerate().skip(index);
+        if let Some((index, _)) = rest.find(|(_, version)| version.wants(&self.event)) {
+            self.call_at(index);
+        }
+    }
+
+    fn call_at(&mut self, index: usize) {
+        let Some(version) = self.chain.get(index) else {
+            return;
+        };
         self.at = index;
-        let call = version.call(&self.event);
-        self.take(call, self.event.kind());
+        if version.wants(&self.event) {
+            let call = version.call(&self.event);
+            self.take(call, self.event.kind());
+        }
     }
 
     fn take(&mut self, call: Call, event: &'static str) {
         match call {
-            Call::Done(Ok(actions)) => self.actions = actions.into_iter(),
+            // Behind a report there may be more to do.
+            Call::Done(Ok(mut actions)) => {
+                actions.extend(self.actions.by_ref());
+                self.actions = actions.into_iter();
+            }
             Call::Queued(result) => self.queued = Some(result),
             Call::Done(Err(cause)) => {
                 self.failed = true;
-                let plugin = self.chain.get(self.at).map_or("", |version| &*version.name);
+                let plugin = self.plugin().map_or("", |name| &**name);
                 let connection = self.event.peer().map_or("", |peer| &*peer.id);
                 tracing::error!(plugin, event, connection, %cause, "plugin failed; the event is dropped");
             }
@@ -154,6 +223,6 @@ fn replace_payload(event: &Event, payload: Payload) -> Event {
             request.body = payload;
             Event::Push(Arc::new(request))
         }
-        Event::Response { .. } => event.clone(),
+        event => event.clone(),
     }
 }

@@ -3,17 +3,20 @@
 //! Read in this order:
 //!
 //! 1. [`message`]: the words; an event, and the actions that plugins answer with.
-//! 2. [`journey`]: one event on its way through the plugins and to upstreams. The heart, without I/O.
-//! 3. [`session`]: one connection, which sends its frames on journeys. [`registry`]: all connections.
-//! 4. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
-//! 5. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
-//! 6. [`app`]: how all of it is put together. [`config`]: what it is told.
+//! 2. [`journey`]: one event on its way through the plugins and to upstreams. The heart, without I/O. [`effects`]: what
+//!    the actions of plugins do.
+//! 3. [`session`]: one connection, which sends its frames on journeys. [`registry`]: all connections and topics.
+//! 4. [`deliveries`]: telling PHP who has gone, reliably. [`schedule`]: what happens at intervals.
+//! 5. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
+//! 6. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
+//! 7. [`app`]: how all of it is put together. [`config`]: what it is told.
 //!
 //! Dependencies go one way: `message`, `metrics` and `config` know nothing of the rest; `plugin` and `upstream` know these
 //! only; `session` uses both; `server` uses `session`. A test holds this.
 
 pub mod app;
 pub mod config;
+pub mod deliveries;
 pub mod effects;
 pub mod journey;
 pub mod message;
@@ -21,6 +24,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod plugin;
 pub mod registry;
+pub mod schedule;
 pub mod server;
 pub mod session;
 pub mod signal;

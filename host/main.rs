@@ -93,7 +93,8 @@ async fn run(config: &Config) -> ExitCode {
     for upstream in &config.upstreams {
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");
     }
-    let registry = app.sessions().registry.clone();
+    let sessions = app.sessions();
+    let registry = &sessions.world.registry;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut serving = tokio::spawn(app.run(async { drop(stopped.await) }));
     let signal = signals.next().await;
@@ -105,7 +106,12 @@ async fn run(config: &Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         () = tokio::time::sleep(GRACE) => {
-            tracing::warn!(connections = registry.count(), "the grace period is over; the rest is cut off");
+            let close_events = sessions.deliveries.count();
+            tracing::warn!(
+                connections = registry.count(),
+                close_events,
+                "the grace period is over; the rest is cut off, and close events that wait are lost"
+            );
             ExitCode::SUCCESS
         }
         signal = signals.next() => {

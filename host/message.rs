@@ -2,12 +2,14 @@
 //!
 //! The types mirror `wit/types.wit` one to one; what each of them means to a plugin is written there.
 
-use std::borrow::Cow;
+mod peer;
+
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+pub use peer::{AttributesFull, Peer};
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Names a connection. Unique among the connections that are open.
@@ -153,6 +155,47 @@ pub enum Action {
         /// The frame.
         message: Payload,
     },
+    /// Send a frame to all subscribers of a topic.
+    Publish {
+        /// Its name; `*` is everyone.
+        topic: String,
+        /// The frame.
+        message: Payload,
+        /// The ids of those who do not get it.
+        except: Vec<String>,
+    },
+    /// Make a connection a subscriber of a topic.
+    Subscribe {
+        /// Its id.
+        connection: String,
+        /// The topic.
+        topic: String,
+    },
+    /// Undo `Subscribe`.
+    Unsubscribe {
+        /// Its id.
+        connection: String,
+        /// The topic.
+        topic: String,
+    },
+    /// Keep a value with a connection, or remove it.
+    SetAttribute {
+        /// Its id.
+        connection: String,
+        /// Of the attribute.
+        name: String,
+        /// None removes it.
+        value: Option<String>,
+    },
+    /// Start a timer of the plugin that says so, or stop it.
+    Timer {
+        /// The connection's id.
+        connection: String,
+        /// Of the timer.
+        name: String,
+        /// None stops it.
+        delay: Option<Duration>,
+    },
     /// Close a connection.
     Close {
         /// Its id.
@@ -162,13 +205,67 @@ pub enum Action {
         /// For the peer.
         reason: String,
     },
-    /// An action that this host does not know or does not do yet, by name.
+    /// Tell the plugin what became of the actions before this one, with this context.
+    Report(Payload),
+    /// Let a connection open: what a handshake's `accept` means.
+    Accept {
+        /// The subprotocol that is agreed on.
+        subprotocol: Option<String>,
+        /// For the answer to the handshake.
+        headers: Headers,
+    },
+    /// Answer a handshake with this instead.
+    Reject(Response),
+    /// An action that this host does not know, by name.
     Unsupported(String),
+}
+
+/// What became of an action: a word, and more by name. See `effect` in `wit/reports.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// A word in kebab case.
+    pub outcome: &'static str,
+    /// More, by name.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+impl Effect {
+    /// A word alone.
+    pub fn new(outcome: &'static str) -> Self {
+        Self {
+            outcome,
+            facts: Vec::new(),
+        }
+    }
+
+    /// What was not done, and why.
+    pub fn refused(cause: String) -> Self {
+        Self {
+            outcome: "refused",
+            facts: vec![("cause", cause)],
+        }
+    }
 }
 
 /// What happened: the argument of a plugin's handler. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// A client wants to connect.
+    Open {
+        /// Who.
+        peer: Arc<Peer>,
+        /// The handshake.
+        request: Arc<Request>,
+    },
+    /// A request that was asked for a handshake ended.
+    Verdict {
+        /// Whose handshake.
+        peer: Arc<Peer>,
+        /// What the plugin attached.
+        context: Payload,
+        /// How it ended.
+        outcome: Arc<Outcome>,
+    },
     /// A client sent a message.
     Frame {
         /// Who.
@@ -178,76 +275,71 @@ pub enum Event {
     },
     /// A forwarded request ended.
     Response {
-        /// The connection for whose event it was forwarded; none for a push.
+        /// The connection for whose event it was forwarded; none for a push or a schedule.
         peer: Option<Arc<Peer>>,
         /// What the plugin attached.
         context: Payload,
         /// How it ended.
         outcome: Arc<Outcome>,
     },
+    /// A timer ran out.
+    Timer {
+        /// Whose.
+        peer: Arc<Peer>,
+        /// Which.
+        name: Arc<str>,
+    },
+    /// A connection has gone.
+    Close {
+        /// Which.
+        peer: Arc<Peer>,
+        /// The close code; 1005 and 1006 stand for none (RFC 6455 section 7.1.5).
+        code: u16,
+        /// The words of who closed.
+        reason: Arc<str>,
+    },
     /// A request came to the push listener.
     Push(Arc<Request>),
+    /// A schedule of this name is due.
+    Schedule(Arc<str>),
+    /// The actions before a `Report` are done.
+    Report {
+        /// The connection of the event whose actions they are.
+        peer: Option<Arc<Peer>>,
+        /// What the plugin attached.
+        context: Payload,
+        /// What became of each.
+        effects: Arc<[Effect]>,
+    },
 }
 
 impl Event {
     /// The kind, as logs name it.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Open { .. } => "open",
+            Self::Verdict { .. } => "verdict",
             Self::Frame { .. } => "frame",
             Self::Response { .. } => "response",
+            Self::Timer { .. } => "timer",
+            Self::Close { .. } => "close",
             Self::Push(_) => "push",
+            Self::Schedule(_) => "schedule",
+            Self::Report { .. } => "report",
         }
     }
 
     /// The connection it belongs to.
     pub fn peer(&self) -> Option<&Arc<Peer>> {
         match self {
-            Self::Frame { peer, .. } => Some(peer),
-            Self::Response { peer, .. } => peer.as_ref(),
-            Self::Push(_) => None,
+            Self::Open { peer, .. }
+            | Self::Verdict { peer, .. }
+            | Self::Frame { peer, .. }
+            | Self::Timer { peer, .. }
+            | Self::Close { peer, .. } => Some(peer),
+            Self::Response { peer, .. } | Self::Report { peer, .. } => peer.as_ref(),
+            Self::Push(_) | Self::Schedule(_) => None,
         }
-    }
-}
-
-/// What is known of a connection since its handshake. Kept for each open connection, so it is kept small.
-#[derive(Debug)]
-pub struct Peer {
-    /// The connection's name.
-    pub id: ConnectionId,
-    /// Of the socket.
-    pub remote_address: SocketAddr,
-    /// Path of the handshake's request.
-    pub path: Box<str>,
-    /// Its query, without the `?`.
-    pub query: Box<str>,
-    /// Its headers: a line each, `name: value`, names in lower case.
-    pub headers: Box<str>,
-    /// The one that was agreed on.
-    pub subprotocol: Option<Box<str>>,
-}
-
-impl Peer {
-    /// The first header of a name, which is in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
-    /// A fact of the connection, by the names that `wit/types.wit` lists.
-    pub fn fact(&self, name: &str) -> Option<Cow<'_, str>> {
-        match name {
-            "path" => Some(Cow::Borrowed(&*self.path)),
-            "query" => Some(Cow::Borrowed(&*self.query)),
-            "remote-address" => Some(Cow::Owned(self.remote_address.to_string())),
-            "subprotocol" => self.subprotocol.as_deref().map(Cow::Borrowed),
-            _ => self.header(name.strip_prefix("header.")?).map(Cow::Borrowed),
-        }
-    }
-
-    /// Whether a name is one that connections may have: what `fact` knows.
-    pub fn knows_fact(name: &str) -> bool {
-        matches!(name, "path" | "query" | "remote-address" | "subprotocol") || name.starts_with("header.")
     }
 }
 
@@ -263,29 +355,5 @@ mod tests {
         );
         let odd = Bytes::from_static(b"\xff");
         assert_eq!(Payload::from_body(odd.clone()), Payload::Binary(odd));
-    }
-
-    #[test]
-    fn facts_come_by_name() {
-        let peer = Peer {
-            id: "1".into(),
-            remote_address: ([127, 0, 0, 1], 5).into(),
-            path: "/ws".into(),
-            query: "a=b".into(),
-            headers: "host: x\ncookie: s=1; t=2\ncookie: u".into(),
-            subprotocol: None,
-        };
-        let facts = [
-            ("path", Some("/ws")),
-            ("query", Some("a=b")),
-            ("remote-address", Some("127.0.0.1:5")),
-            ("subprotocol", None),
-            ("header.cookie", Some("s=1; t=2")),
-            ("header.hos", None),
-            ("color", None),
-        ];
-        for (name, value) in facts {
-            assert_eq!(peer.fact(name).as_deref(), value, "{name}");
-        }
     }
 }

@@ -23,7 +23,8 @@ macro_rules! label {
 label!(Direction { direction });
 label!(ByPlugin { plugin });
 label!(PluginFailure { plugin, cause });
-label!(Reload { result });
+label!(Outcome { result });
+label!(ByName { name, result });
 label!(ByUpstream { upstream });
 label!(UpstreamFailure { upstream, kind });
 
@@ -44,6 +45,14 @@ pub struct Metrics {
     pub congested: Counter,
     /// Requests on the push listener.
     pub pushes: Counter,
+    /// Messages for topics.
+    pub published: Counter,
+    /// Topics that have subscribers or a history.
+    pub topics: Gauge,
+    /// Bytes in all histories.
+    pub history: Gauge,
+    /// Close events that wait to be delivered.
+    pub deliveries_waiting: Gauge,
     /// Plugin versions in memory, also those that only finish what they began.
     pub generations: Gauge,
     /// Plugin instances in memory.
@@ -53,7 +62,10 @@ pub struct Metrics {
     plugin_calls: Family<ByPlugin, Counter>,
     plugin_duration: Histograms<ByPlugin>,
     plugin_failures: Family<PluginFailure, Counter>,
-    reloads: Family<Reload, Counter>,
+    reloads: Family<Outcome, Counter>,
+    handshakes: Family<Outcome, Counter>,
+    deliveries: Family<Outcome, Counter>,
+    schedules: Family<ByName, Counter>,
     upstream_requests: Family<ByUpstream, Counter>,
     upstream_duration: Histograms<ByUpstream>,
     upstream_failures: Family<UpstreamFailure, Counter>,
@@ -109,6 +121,10 @@ impl Default for Metrics {
             frames_out: direction("out"),
             congested: Counter::default(),
             pushes: Counter::default(),
+            published: Counter::default(),
+            topics: Gauge::default(),
+            history: Gauge::default(),
+            deliveries_waiting: Gauge::default(),
             generations: Gauge::default(),
             instances: Gauge::default(),
             compile: Histogram::new([1e-3, 5e-3, 20e-3, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]),
@@ -116,6 +132,9 @@ impl Default for Metrics {
             plugin_duration: Family::new_with_constructor(call_buckets),
             plugin_failures: Family::default(),
             reloads: Family::default(),
+            handshakes: Family::default(),
+            deliveries: Family::default(),
+            schedules: Family::default(),
             upstream_requests: Family::default(),
             upstream_duration: Family::new_with_constructor(request_buckets),
             upstream_failures: Family::default(),
@@ -145,6 +164,25 @@ impl Metrics {
             self.congested.clone(),
         );
         r.register("pushes", "Requests on the push listener", self.pushes.clone());
+        r.register("handshakes", "Handshakes by result", self.handshakes.clone());
+        r.register("publications", "Messages for topics", self.published.clone());
+        r.register(
+            "topics",
+            "Topics that have subscribers or a history",
+            self.topics.clone(),
+        );
+        r.register("history_bytes", "Bytes in all histories", self.history.clone());
+        r.register(
+            "close_events_waiting",
+            "Close events that wait to be delivered",
+            self.deliveries_waiting.clone(),
+        );
+        r.register(
+            "close_events",
+            "Tries to deliver close events by result",
+            self.deliveries.clone(),
+        );
+        r.register("schedules", "Runs of schedules by result", self.schedules.clone());
         r.register(
             "plugin_generations",
             "Plugin versions in memory",
@@ -229,12 +267,34 @@ impl Metrics {
 
     /// Counts a change of a plugin file: `loaded`, `removed` or `refused`.
     pub fn reload(&self, result: &str) {
-        self.reloads
-            .get_or_create(&Reload {
-                result: result.to_owned(),
-            })
-            .inc();
+        count(&self.reloads, result);
     }
+
+    /// Counts a handshake: `accepted`, or refused by `origin`, `plugin` or `violation`.
+    pub fn handshake(&self, result: &str) {
+        count(&self.handshakes, result);
+    }
+
+    /// Counts a try to deliver a close event: `delivered`, `retried` or `lost`.
+    pub fn delivery(&self, result: &str) {
+        count(&self.deliveries, result);
+    }
+
+    /// Counts a run of a schedule: `done`, `failed` or `unheard`.
+    pub fn schedule(&self, name: &str, result: &str) {
+        let label = ByName {
+            name: name.to_owned(),
+            result: result.to_owned(),
+        };
+        self.schedules.get_or_create(&label).inc();
+    }
+}
+
+fn count(family: &Family<Outcome, Counter>, result: &str) {
+    let label = Outcome {
+        result: result.to_owned(),
+    };
+    family.get_or_create(&label).inc();
 }
 
 impl PluginMetrics {

@@ -1,8 +1,9 @@
 //! What waits to be sent to one client: a queue that is bounded by bytes and read by the session alone.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 
@@ -13,6 +14,15 @@ use crate::message::Payload;
 pub enum Outbound {
     /// A frame.
     Message(Payload),
+    /// Nothing to send, but word for the session, behind what was to be sent before: a timer is set or stopped.
+    Timer {
+        /// Whose timer.
+        plugin: Arc<str>,
+        /// Which.
+        name: Arc<str>,
+        /// None stops it.
+        delay: Option<Duration>,
+    },
     /// The end: nothing is taken in behind it.
     Close {
         /// The close code (RFC 6455 section 7.4).
@@ -55,7 +65,7 @@ impl Outbox {
     pub fn push(&self, item: Outbound) -> Result<(), Full> {
         let size = item.size();
         let mut queue = self.lock();
-        if queue.closed || (queue.bytes > 0 && queue.bytes + size > self.limit) {
+        if !queue.has_room_for(size, self.limit) {
             return Err(Full);
         }
         queue.bytes += size;
@@ -63,6 +73,27 @@ impl Outbox {
         drop(queue);
         self.reader.wake();
         Ok(())
+    }
+
+    /// Adds all of them to the end, with nothing in between, or none.
+    pub fn push_all(&self, items: Vec<Outbound>) -> Result<(), Full> {
+        let size = size_of_all(&items);
+        let mut queue = self.lock();
+        if !queue.has_room_for(size, self.limit) {
+            return Err(Full);
+        }
+        queue.bytes += size;
+        queue.items.extend(items);
+        drop(queue);
+        self.reader.wake();
+        Ok(())
+    }
+
+    /// Whether `push_all` would take these, with a little beside them.
+    pub fn has_room_for(&self, items: &[Outbound]) -> bool {
+        const LITTLE: usize = 1024;
+        let queue = self.lock();
+        !queue.closed && queue.bytes + size_of_all(items) + LITTLE <= self.limit
     }
 
     /// Ends the queue: what is in it is sent, then the close frame. Only the first call counts.
@@ -77,6 +108,11 @@ impl Outbox {
         }
         drop(queue);
         self.reader.wake();
+    }
+
+    /// Whether it has ended: nothing is taken in any more.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Whether a message is likely to be refused.
@@ -116,14 +152,25 @@ impl Outbox {
     }
 }
 
+impl Queue {
+    fn has_room_for(&self, size: usize, limit: usize) -> bool {
+        !self.closed && (self.bytes == 0 || self.bytes + size <= limit)
+    }
+}
+
 impl Outbound {
     /// Bytes, with a little for the frame around an empty message.
     fn size(&self) -> usize {
         match self {
             Self::Message(payload) => payload.len() + 2,
+            Self::Timer { name, .. } => name.len() + 64,
             Self::Close { .. } => 0,
         }
     }
+}
+
+fn size_of_all(items: &[Outbound]) -> usize {
+    items.iter().map(Outbound::size).sum()
 }
 
 #[cfg(test)]

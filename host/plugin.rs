@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::config::{self, Config};
+use crate::config::{BuiltIn, Config};
 use crate::metrics::Metrics;
 use catalog::{Catalog, Loader};
 use directory::Stamps;
@@ -45,11 +45,11 @@ pub use pool::{Call, CallResult};
 pub use report::{Report, State};
 pub use version::Version;
 
-/// The built-in plugin: `plugins/default`, compiled by `plugins/build --embed` so that building the gateway needs no
-/// WebAssembly toolchain.
-const BUILT_IN: &[u8] = include_bytes!("../plugins/default/default.wasm");
+/// The built-in plugins, compiled by `plugins/build --embed` so that building the gateway needs no WebAssembly toolchain.
+const DEFAULT: &[u8] = include_bytes!("../plugins/default/default.wasm");
+const APPLICATION: &[u8] = include_bytes!("../plugins/application/application.wasm");
 
-/// The versions that an event goes through, in order. The built-in default is last.
+/// The versions that an event goes through, in order. The built-in one is last.
 pub type Chain = [Arc<Version>];
 
 /// All plugins and their chains.
@@ -58,7 +58,7 @@ pub struct Plugins {
     metrics: Arc<Metrics>,
     dir: Option<PathBuf>,
     settings: BTreeMap<String, Vec<(String, String)>>,
-    default: Arc<Version>,
+    built_in: Arc<Version>,
     /// For each route of the configuration the names of its plugins; none means all.
     routes: Vec<Option<Vec<String>>>,
     chains: ArcSwap<Chains>,
@@ -76,9 +76,9 @@ pub enum PluginsError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The built-in plugin; the settings of `[plugins.config.default]` are the only thing that can be wrong with it.
+    /// The built-in plugin; its settings in `[plugins.config]` are the only thing that can be wrong with it.
     #[error("the built-in plugin cannot be used")]
-    Default(#[source] LoadError),
+    BuiltIn(#[source] LoadError),
     /// The configured directory.
     #[error("the plugin directory {dir} cannot be read (create it, or set another one by [plugins] dir)")]
     Directory {
@@ -110,7 +110,7 @@ impl Plugins {
             limits,
         });
         let engine = Engine::new(own.cache.as_deref(), shared)?;
-        let default = built_in(&engine, &metrics, config).map_err(PluginsError::Default)?;
+        let built_in = built_in(&engine, &metrics, config).map_err(PluginsError::BuiltIn)?;
         let plugins = Self {
             chains: ArcSwap::from_pointee(Chains {
                 routes: Vec::new(),
@@ -120,7 +120,7 @@ impl Plugins {
             metrics,
             dir: own.dir.clone(),
             settings: own.settings.clone(),
-            default: Arc::new(default),
+            built_in: Arc::new(built_in),
             routes: config.routes.iter().map(|route| route.plugins.clone()).collect(),
             catalog: Mutex::default(),
         };
@@ -173,7 +173,7 @@ impl Plugins {
     /// What `/plugins` shows, in the order of the chain.
     pub fn report(&self) -> Vec<Report> {
         let mut reports = self.catalog().report(self.dir.as_deref());
-        reports.push(Report::serving(&self.default, None));
+        reports.push(Report::serving(&self.built_in, None));
         reports
     }
 
@@ -205,7 +205,7 @@ impl Plugins {
     /// Lets events and operators see a state of the catalog.
     fn publish(&self, catalog: &Catalog) {
         let chain = |versions: Vec<&Arc<Version>>| -> Arc<Chain> {
-            versions.into_iter().chain([&self.default]).cloned().collect()
+            versions.into_iter().chain([&self.built_in]).cloned().collect()
         };
         let all = chain(catalog.serving().collect());
         let named = |name: &String| catalog.serving().find(|version| is_called(&version.name, name));
@@ -229,12 +229,11 @@ fn is_called(plugin: &str, name: &str) -> bool {
 }
 
 fn built_in(engine: &Engine, metrics: &Arc<Metrics>, config: &Config) -> Result<Version, LoadError> {
-    let mut settings = config
-        .plugins
-        .settings
-        .get(config::DEFAULT)
-        .cloned()
-        .unwrap_or_default();
+    let (name, bytes) = match config.plugins.built_in {
+        BuiltIn::Default => ("default", DEFAULT),
+        BuiltIn::Application => ("application", APPLICATION),
+    };
+    let mut settings = config.plugins.settings.get(name).cloned().unwrap_or_default();
     // One key says it for all: `[push] path`.
     settings.retain(|(key, _)| key != "push-path");
     settings.push(("push-path".to_owned(), config.push.path.clone()));
@@ -242,9 +241,9 @@ fn built_in(engine: &Engine, metrics: &Arc<Metrics>, config: &Config) -> Result<
         engine,
         metrics,
         Candidate {
-            name: config::DEFAULT.into(),
+            name: name.into(),
             file: None,
-            bytes: BUILT_IN.to_vec(),
+            bytes: bytes.to_vec(),
             settings,
         },
     )

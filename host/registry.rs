@@ -1,35 +1,96 @@
-//! Who is connected. The only file that names dashmap; no guard of the map leaves it, so no lock is held for longer than
-//! a look-up.
+//! Who is connected, and who has subscribed to what. The only part that names dashmap; no guard of a map leaves it, so no
+//! lock is held for longer than a look-up.
+//!
+//! Locks are taken in one order: a connection's memberships, a topic, its presence topic, an outbox. Nothing here waits
+//! for a client: what is sent goes into the clients' queues.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod envelope;
+mod history;
+mod topic;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use crate::message::{ConnectionId, Payload, Peer};
 use crate::outbox::{Outbound, Outbox};
+pub use history::{Position, Retention};
+use topic::{Added, Removed, Topic};
 
-/// All open connections by id.
-#[derive(Default)]
+/// The topic that everyone is in.
+pub const EVERYONE: &str = "*";
+/// What hears of a topic's joins and leaves is called like the topic with this behind it.
+pub const PRESENCE: &str = ":presence";
+/// The parameter of the handshake's query by which a client resumes a topic: `resume=TOPIC:EPOCH:OFFSET`.
+const RESUME: &str = "resume";
+/// The longest name of a topic, in bytes.
+const MAX_NAME: usize = 255;
+
+/// The bounds of what is registered.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The longest message that is taken for a client, in bytes.
+    pub message: usize,
+    /// Topics of one connection.
+    pub topics: usize,
+    /// All attributes of one connection, in bytes.
+    pub attributes: usize,
+    /// All histories together, in bytes.
+    pub history: usize,
+}
+
+/// Topics that keep a history.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The topic, or with a `*` at its end all that begin so.
+    pub name: String,
+    /// How much, and for how long.
+    pub retention: Retention,
+}
+
+/// All open connections by id, and all topics by name.
 pub struct Registry {
     connections: DashMap<ConnectionId, Arc<Entry>>,
+    topics: DashMap<Arc<str>, Arc<Topic>>,
+    kept: Vec<Kept>,
+    limits: Limits,
+    /// Bytes in all histories.
+    history: AtomicUsize,
+    /// When this registry began; with a number it makes the epochs of its topics unlike those of any other run.
+    started: SystemTime,
+    epochs: AtomicU64,
     closing: AtomicBool,
     emptied: Notify,
 }
 
+/// A connection as the registry sees it.
 struct Entry {
     peer: Arc<Peer>,
     outbox: Arc<Outbox>,
+    memberships: Mutex<Memberships>,
 }
 
-/// Keeps a connection registered. Dropping it ends that.
+/// The topics of one connection.
+#[derive(Default)]
+struct Memberships {
+    topics: Vec<Arc<Topic>>,
+    /// Where the client left off before, by topic; each is good for one subscription.
+    resume: Vec<(String, Position)>,
+    /// The connection has gone: it joins nothing any more.
+    gone: bool,
+}
+
+/// Keeps a connection registered. Dropping it ends that, and its place in all topics.
 pub struct Registration {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
 }
 
-/// Why a frame was not put into a connection's queue.
+/// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// No connection has this id now.
@@ -38,13 +99,72 @@ pub enum SendError {
     /// Its queue is full: the client reads more slowly than it is sent to.
     #[error("the connection's outbound queue is full (max-queue)")]
     Congested,
+    /// No queue would take it.
+    #[error("the message is over max-message")]
+    TooLarge,
+    /// A name that no topic or attribute can have.
+    #[error("a name has 1 to 255 bytes, none of them a control character; `*` is everyone")]
+    Name,
+    /// The connection has as many topics as it may.
+    #[error("the connection has as many topics as it may (max-topics)")]
+    Topics,
+    /// The connection's attributes would be too long.
+    #[error("the connection's attributes would be over max-attributes")]
+    Attributes,
+}
+
+/// What became of a publication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Into how many queues it was put.
+    pub recipients: usize,
+    /// Whose queues were full.
+    pub congested: usize,
+    /// Its place, where the topic keeps a history.
+    pub position: Option<Position>,
+}
+
+impl Default for Registry {
+    /// Without topics that keep a history, and hardly bounded.
+    fn default() -> Self {
+        let limits = Limits {
+            message: usize::MAX,
+            topics: 128,
+            attributes: 16 * 1024,
+            history: 0,
+        };
+        Self::new(limits, Vec::new())
+    }
 }
 
 impl Registry {
+    /// Empty. Of several names in `kept` that fit a topic, the first counts.
+    pub fn new(limits: Limits, kept: Vec<Kept>) -> Self {
+        Self {
+            connections: DashMap::new(),
+            topics: DashMap::new(),
+            kept,
+            limits,
+            history: AtomicUsize::new(0),
+            started: SystemTime::now(),
+            epochs: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            emptied: Notify::new(),
+        }
+    }
+
     /// Adds a connection. If its id is an address that an older connection had, which is not known to be gone yet, the
     /// newer one gets the name: the peer's system has given the port out again.
     pub fn register(self: &Arc<Self>, peer: Arc<Peer>, outbox: Arc<Outbox>) -> Registration {
-        let entry = Arc::new(Entry { peer, outbox });
+        let memberships = Memberships {
+            resume: self.positions(&peer.query),
+            ..Memberships::default()
+        };
+        let entry = Arc::new(Entry {
+            peer,
+            outbox,
+            memberships: Mutex::new(memberships),
+        });
         self.connections.insert(entry.peer.id.clone(), entry.clone());
         if self.is_closing() {
             entry.outbox.close(GOING_AWAY, SHUTDOWN);
@@ -57,17 +177,147 @@ impl Registry {
 
     /// Puts a frame into a connection's queue.
     pub fn send(&self, id: &str, message: Payload) -> Result<(), SendError> {
+        if message.len() > self.limits.message {
+            return Err(SendError::TooLarge);
+        }
+        self.tell(id, Outbound::Message(message))
+    }
+
+    /// Sets or stops a timer of a connection.
+    pub fn set_timer(
+        &self,
+        id: &str,
+        plugin: &Arc<str>,
+        name: &str,
+        delay: Option<Duration>,
+    ) -> Result<(), SendError> {
+        let timer = Outbound::Timer {
+            plugin: plugin.clone(),
+            name: name.into(),
+            delay,
+        };
+        self.tell(id, timer)
+    }
+
+    fn tell(&self, id: &str, item: Outbound) -> Result<(), SendError> {
         let entry = self.entry(id).ok_or(SendError::NotFound)?;
-        entry
-            .outbox
-            .push(Outbound::Message(message))
-            .map_err(|_| SendError::Congested)
+        entry.outbox.push(item).map_err(|_| SendError::Congested)
     }
 
     /// Closes a connection behind what is in its queue. False if there is none.
     pub fn close(&self, id: &str, code: u16, reason: &str) -> bool {
         let entry = self.entry(id);
         entry.inspect(|entry| entry.outbox.close(code, reason)).is_some()
+    }
+
+    /// Sets or removes an attribute of a connection.
+    pub fn set_attribute(&self, id: &str, name: &str, value: Option<&str>) -> Result<(), SendError> {
+        let entry = self.entry(id).ok_or(SendError::NotFound)?;
+        self.set_attribute_of(&entry.peer, name, value)
+    }
+
+    /// The same for a connection that is not open yet.
+    pub fn set_attribute_of(&self, peer: &Peer, name: &str, value: Option<&str>) -> Result<(), SendError> {
+        if !is_name(name) {
+            return Err(SendError::Name);
+        }
+        peer.set_attribute(name, value, self.limits.attributes)
+            .map_err(|_| SendError::Attributes)
+    }
+
+    /// Makes a connection a subscriber of a topic. What it missed of the topic's history, if it resumes, is put into its
+    /// queue before anything newer. Nothing happens to one that is already.
+    pub fn subscribe(&self, id: &str, name: &str) -> Result<(), SendError> {
+        if !is_name(name) || name == EVERYONE {
+            return Err(SendError::Name);
+        }
+        let entry = self.entry(id).ok_or(SendError::NotFound)?;
+        let mut memberships = lock(&entry.memberships);
+        if memberships.gone {
+            return Err(SendError::NotFound);
+        }
+        if memberships.topics.iter().any(|topic| *topic.name == *name) {
+            return Ok(());
+        }
+        if memberships.topics.len() >= self.limits.topics {
+            return Err(SendError::Topics);
+        }
+        let resumed = memberships.resume.iter().position(|(topic, _)| topic == name);
+        let position = resumed.map(|place| memberships.resume.swap_remove(place).1);
+        let topic = loop {
+            let topic = self.topic(name);
+            match topic.add(&entry, position.as_ref(), |event| self.tell_presence(name, event)) {
+                Added::Done => break topic,
+                // It was left by its last subscriber between the two lines.
+                Added::Gone => self.forget(&topic),
+            }
+        };
+        memberships.topics.push(topic);
+        Ok(())
+    }
+
+    /// Undoes `subscribe`. One that is no subscriber is no error.
+    pub fn unsubscribe(&self, id: &str, name: &str) -> Result<(), SendError> {
+        let entry = self.entry(id).ok_or(SendError::NotFound)?;
+        let mut memberships = lock(&entry.memberships);
+        if let Some(place) = memberships.topics.iter().position(|topic| *topic.name == *name) {
+            let topic = memberships.topics.swap_remove(place);
+            self.leave(&entry, &topic);
+        }
+        Ok(())
+    }
+
+    /// Puts a frame into the queues of all subscribers but those whose ids are in `except`. One whose queue is full does
+    /// not get it; where the topic has a history it is closed, since it would have a gap, and can resume.
+    pub fn publish(&self, name: &str, message: &Payload, except: &[String]) -> Result<Published, SendError> {
+        if message.len() > self.limits.message {
+            return Err(SendError::TooLarge);
+        }
+        if !is_name(name) {
+            return Err(SendError::Name);
+        }
+        if name == EVERYONE {
+            return Ok(self.publish_to_everyone(message, except));
+        }
+        let except: Vec<_> = except.iter().filter_map(|id| self.entry(id)).collect();
+        loop {
+            let topic = if self.retention(name).is_some() {
+                self.topic(name)
+            } else {
+                match self.existing(name) {
+                    Some(topic) => topic,
+                    None => return Ok(Published::default()),
+                }
+            };
+            match topic.publish(message, &except, &self.history, self.limits.history) {
+                Some(published) => return Ok(published),
+                None => self.forget(&topic),
+            }
+        }
+    }
+
+    fn publish_to_everyone(&self, message: &Payload, except: &[String]) -> Published {
+        let mut published = Published::default();
+        for entry in &self.connections {
+            if except.iter().any(|id| **id == *entry.peer.id) {
+                continue;
+            }
+            match entry.outbox.push(Outbound::Message(message.clone())) {
+                Ok(()) => published.recipients += 1,
+                Err(_) => published.congested += 1,
+            }
+        }
+        published
+    }
+
+    /// Forgets what histories hold beyond their time, and topics that nobody needs any more. To be called now and then.
+    pub fn expire(&self, now: Instant) {
+        let topics: Vec<_> = self.topics.iter().map(|topic| topic.value().clone()).collect();
+        for topic in topics {
+            if topic.expire(now, &self.history) == Removed::Empty {
+                self.forget(&topic);
+            }
+        }
     }
 
     /// The connection of an id, and whether its queue is full.
@@ -79,6 +329,72 @@ impl Registry {
     /// How many are open.
     pub fn count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// All connections, in no order.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.connections.iter().map(|entry| entry.peer.clone()).collect()
+    }
+
+    /// The topics of a connection, sorted.
+    pub fn topics_of(&self, id: &str) -> Vec<String> {
+        let Some(entry) = self.entry(id) else {
+            return Vec::new();
+        };
+        let names: BTreeSet<_> = lock(&entry.memberships)
+            .topics
+            .iter()
+            .map(|topic| topic.name.to_string())
+            .collect();
+        names.into_iter().collect()
+    }
+
+    /// All topics with the number of their subscribers, in no order.
+    pub fn topics(&self) -> Vec<(Arc<str>, usize)> {
+        let topics: Vec<_> = self.topics.iter().map(|topic| topic.value().clone()).collect();
+        topics
+            .iter()
+            .map(|topic| (topic.name.clone(), topic.count()))
+            .collect()
+    }
+
+    /// How many have subscribed to a topic.
+    pub fn subscriber_count(&self, name: &str) -> usize {
+        match name {
+            EVERYONE => self.count(),
+            _ => self.existing(name).map_or(0, |topic| topic.count()),
+        }
+    }
+
+    /// The subscribers of a topic, in no order, at most so many.
+    pub fn subscribers(&self, name: &str, limit: usize) -> Vec<Arc<Peer>> {
+        if name == EVERYONE {
+            let entries = self.connections.iter().take(limit);
+            return entries.map(|entry| entry.peer.clone()).collect();
+        }
+        self.existing(name)
+            .map_or_else(Vec::new, |topic| topic.subscribers(limit))
+    }
+
+    /// Who is in a topic, with the number of their connections; in no order, at most so many.
+    pub fn members(&self, name: &str, limit: usize) -> Vec<(Arc<str>, usize)> {
+        self.existing(name)
+            .map_or_else(Vec::new, |topic| topic.members(limit))
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Bytes in all histories.
+    pub fn history_bytes(&self) -> usize {
+        self.history.load(Ordering::Relaxed)
+    }
+
+    /// When this gateway began to serve.
+    pub fn started(&self) -> SystemTime {
+        self.started
     }
 
     /// Closes all connections, also those that are yet to come, and waits until they have gone.
@@ -104,6 +420,84 @@ impl Registry {
     fn entry(&self, id: &str) -> Option<Arc<Entry>> {
         self.connections.get(id).map(|entry| entry.value().clone())
     }
+
+    /// The topic of a name, made if there is none.
+    fn topic(&self, name: &str) -> Arc<Topic> {
+        if let Some(topic) = self.existing(name) {
+            return topic;
+        }
+        let name: Arc<str> = name.into();
+        let topic = self.topics.entry(name.clone());
+        topic
+            .or_insert_with(|| {
+                let retention = self.retention(&name);
+                Arc::new(Topic::new(name, retention.map(|kept| (kept, self.epoch()))))
+            })
+            .value()
+            .clone()
+    }
+
+    /// Cloned out of the map: its lock must not be taken under one of the map's.
+    fn existing(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.get(name).map(|topic| topic.value().clone())
+    }
+
+    /// What a topic keeps; joins and leaves are of the moment.
+    fn retention(&self, name: &str) -> Option<Retention> {
+        if name.ends_with(PRESENCE) {
+            return None;
+        }
+        let fits = |kept: &&Kept| match kept.name.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => kept.name == name,
+        };
+        self.kept.iter().find(fits).map(|kept| kept.retention)
+    }
+
+    /// Names one life of one topic.
+    fn epoch(&self) -> String {
+        let began = self
+            .started
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let number = self.epochs.fetch_add(1, Ordering::Relaxed);
+        format!("{:x}-{number:x}", began.as_millis())
+    }
+
+    /// Takes a topic that is gone out of the map, unless a new one has its name already.
+    fn forget(&self, topic: &Arc<Topic>) {
+        self.topics
+            .remove_if(&topic.name, |_, found| Arc::ptr_eq(found, topic));
+    }
+
+    fn leave(&self, entry: &Arc<Entry>, topic: &Arc<Topic>) {
+        if topic.remove(entry, |event| self.tell_presence(&topic.name, event)) == Removed::Empty {
+            self.forget(topic);
+        }
+    }
+
+    /// Tells those who want to know. Called under the lock of the topic, so that joins and leaves are told in their order.
+    fn tell_presence(&self, name: &str, event: &str) {
+        if name.ends_with(PRESENCE) {
+            return;
+        }
+        if let Some(listeners) = self.existing(&format!("{name}{PRESENCE}")) {
+            // One that is gone has nobody to tell.
+            listeners.publish(&Payload::Text(event.into()), &[], &self.history, 0);
+        }
+    }
+
+    /// Where a client says that it left off.
+    fn positions(&self, query: &str) -> Vec<(String, Position)> {
+        if self.kept.is_empty() || !query.contains(RESUME) {
+            return Vec::new();
+        }
+        form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| name == RESUME)
+            .filter_map(|(_, value)| Position::of_topic(&value))
+            .take(self.limits.topics)
+            .collect()
+    }
 }
 
 /// RFC 6455 section 7.4.1: the server goes down.
@@ -113,6 +507,14 @@ const SHUTDOWN: &str = "the gateway is shutting down";
 impl Drop for Registration {
     fn drop(&mut self) {
         let registry = &self.registry;
+        let topics = {
+            let mut memberships = lock(&self.entry.memberships);
+            memberships.gone = true;
+            std::mem::take(&mut memberships.topics)
+        };
+        for topic in topics {
+            registry.leave(&self.entry, &topic);
+        }
         registry
             .connections
             .remove_if(&self.entry.peer.id, |_, entry| Arc::ptr_eq(entry, &self.entry));
@@ -122,62 +524,14 @@ impl Drop for Registration {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<Outbox>) {
-        let peer = Peer {
-            id: id.into(),
-            remote_address: ([127, 0, 0, 1], 1).into(),
-            path: "/".into(),
-            query: "".into(),
-            headers: "".into(),
-            subprotocol: None,
-        };
-        let outbox = Arc::new(Outbox::new(10));
-        (registry.register(Arc::new(peer), outbox.clone()), outbox)
-    }
-
-    #[test]
-    fn a_name_belongs_to_who_took_it_last() {
-        let registry = Arc::new(Registry::default());
-        let (old, _) = connect(&registry, "a");
-        let (new, outbox) = connect(&registry, "a");
-        drop(old);
-        assert_eq!(registry.count(), 1, "the older one's end is not the newer one's");
-        assert_eq!(registry.send("a", Payload::Text("x".into())), Ok(()));
-        assert_eq!(
-            outbox.try_next(),
-            Some(Outbound::Message(Payload::Text("x".into())))
-        );
-        drop(new);
-        assert_eq!(
-            registry.send("a", Payload::Text("x".into())),
-            Err(SendError::NotFound)
-        );
-        assert_eq!(registry.count(), 0);
-    }
-
-    #[tokio::test]
-    async fn closing_all_reaches_those_who_come_late_and_ends_with_the_last() {
-        let registry = Arc::new(Registry::default());
-        let (first, outbox) = connect(&registry, "a");
-        let mut all = Box::pin(registry.close_all());
-        assert!((&mut all).now_or_never().is_none());
-        assert!(matches!(
-            outbox.try_next(),
-            Some(Outbound::Close { code: GOING_AWAY, .. })
-        ));
-        let (late, outbox) = connect(&registry, "b");
-        assert!(matches!(
-            outbox.try_next(),
-            Some(Outbound::Close { code: GOING_AWAY, .. })
-        ));
-        drop(first);
-        assert!((&mut all).now_or_never().is_none());
-        drop(late);
-        all.await;
-    }
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
 }
+
+/// Nothing here leaves data half changed, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! The listeners: clients on one, applications and operators on the other or on the same. The only part that names axum.
 
 mod admin;
+mod convert;
+mod idempotency;
 mod push;
 mod upgrade;
 
@@ -18,8 +20,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
-use crate::config::{ClientIds, Route, Token};
+use crate::config::{ClientIds, Origins, Route, Token};
 use crate::session::Sessions;
+pub use idempotency::Pushed;
 
 /// A client that has not sent its request by then is dropped.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +39,10 @@ pub struct Gateway {
     pub routes: Vec<Route>,
     /// How connections are named.
     pub client_ids: ClientIds,
+    /// The pages that browsers may connect from.
+    pub origins: Origins,
+    /// Pushes that are not to be done twice.
+    pub pushed: Pushed,
     /// The credential of everything but the clients' paths.
     pub token: Option<Token>,
 }
@@ -83,14 +90,14 @@ fn router(gateway: Arc<Gateway>, role: Role) -> Router {
 
 async fn clients_only(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     match upgrade::route(&gateway.routes, request.uri().path()) {
-        Some(route) => upgrade::upgrade(gateway, route, request),
+        Some(route) => upgrade::upgrade(gateway, route, request).await,
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 async fn both(State((gateway, mut push)): State<(Arc<Gateway>, Router)>, request: Request) -> Response {
     match upgrade::route(&gateway.routes, request.uri().path()) {
-        Some(route) => upgrade::upgrade(gateway, route, request),
+        Some(route) => upgrade::upgrade(gateway, route, request).await,
         None => push.call(request).await.into_response(),
     }
 }

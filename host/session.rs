@@ -3,17 +3,20 @@
 //! A session is one task. It is idle most of its life, so it keeps little: a small read buffer, an empty queue. It never
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
+mod alarm;
 mod goodbye;
+mod opening;
 mod pipeline;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::Message;
@@ -21,14 +24,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::effects;
+use crate::config::Heartbeat;
+use crate::deliveries::Deliveries;
+use crate::effects::World;
 use crate::journey::{Journey, Step};
-use crate::message::{Action, Event, Exchange, Payload, Peer};
-use crate::metrics::Metrics;
+use crate::message::{Action, Effect, Event, Exchange, Payload, Peer};
 use crate::outbox::{Outbound, Outbox};
 use crate::plugin::Plugins;
-use crate::registry::Registry;
-use crate::upstream::Upstreams;
+use alarm::{Alarm, Due};
+pub use opening::Opened;
 use pipeline::{Pipeline, Ticket};
 
 /// The library's default of 128 KiB would be the whole memory of an idle connection.
@@ -39,34 +43,36 @@ const WRITE_BATCH: usize = 64 * 1024;
 const WRITE_BUFFER: usize = 16 * 1024;
 /// A client that takes nothing for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// What a connection without deadlines waits for: the clock of the runtime takes no longer spans for granted.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What all sessions share.
 pub struct Sessions {
-    /// Who is connected.
-    pub registry: Arc<Registry>,
+    /// What actions act upon.
+    pub world: Arc<World>,
     /// Who decides.
     pub plugins: Arc<Plugins>,
-    /// Who is asked.
-    pub upstreams: Arc<Upstreams>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
+    /// What is asked for when a connection has gone.
+    pub deliveries: Arc<Deliveries>,
     /// Frames of one connection handled at a time.
     pub in_flight: usize,
     /// The longest message, in bytes.
     pub max_message: usize,
     /// The longest outbound queue, in bytes.
     pub max_queue: usize,
+    /// Pings, and how long connections may last.
+    pub heartbeat: Heartbeat,
 }
 
-/// How a session ended, for the log.
+/// How a session ended, for the log and for plugins.
 enum End {
     /// The peer closed.
     Peer(Option<CloseFrame>),
     /// We closed.
-    Closed(u16),
+    Closed(u16, String),
     /// The peer broke the protocol and was told by this code.
     Violation(CloseCode, String),
-    /// The socket is gone.
+    /// The socket is gone, or the peer.
     Lost(String),
 }
 
@@ -75,59 +81,83 @@ enum Happened {
     Received(Option<Result<Message, WsError>>),
     Resumed(Ticket, Journey),
     Queued(Outbound),
+    Rang,
 }
 
-impl Sessions {
-    /// Runs a session to its end. `route` is the index of the connection's route, `upstream` that of its upstream.
-    pub async fn run<S>(&self, socket: S, read_already: Vec<u8>, peer: Peer, route: usize, upstream: usize)
+/// RFC 6455 section 7.1.5: there was a close frame without a code.
+const NO_CODE: u16 = 1005;
+/// There was no close frame.
+const ABNORMAL: u16 = 1006;
+/// RFC 6455 section 7.4.1: the endpoint is going away.
+const GOING_AWAY: u16 = 1001;
+
+impl Opened {
+    /// Runs the session to its end.
+    pub async fn run<S>(mut self, socket: S, read_already: Vec<u8>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        let sessions = self.sessions.clone();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
-            .max_message_size(Some(self.max_message))
-            .max_frame_size(Some(self.max_message));
+            .max_message_size(Some(sessions.max_message))
+            .max_frame_size(Some(sessions.max_message));
         let socket =
             WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config)).await;
-        let peer = Arc::new(peer);
-        let outbox = Arc::new(Outbox::new(self.max_queue));
-        let registration = self.registry.register(peer.clone(), outbox.clone());
-        self.metrics.connections.inc();
-        self.metrics.connections_total.inc();
-        tracing::info!(connection = &*peer.id, path = &*peer.path, "connection opened");
+        tracing::info!(
+            connection = &*self.peer.id,
+            path = &*self.peer.path,
+            "connection opened"
+        );
         let opened = Instant::now();
-
         let mut session = Session {
-            shared: self,
+            shared: &sessions,
             socket,
-            peer: peer.clone(),
-            route,
-            upstream,
-            pipeline: Pipeline::new(self.in_flight),
+            peer: self.peer.clone(),
+            route: self.route,
+            upstream: self.upstream,
+            pipeline: Pipeline::new(sessions.in_flight),
+            alarm: Alarm::new(sessions.heartbeat, opened, fastrand::f64()),
+            is_rearmed: true,
         };
-        let end = session.serve(&outbox).await;
+        let end = session.serve(&self.outbox).await;
+        drop(session);
+        (self.code, self.reason) = end.tell(&self.peer, opened.elapsed());
+    }
+}
 
-        drop(registration);
-        self.metrics.connections.dec();
-        let lasted = opened.elapsed();
+impl End {
+    /// Logs the end. Gives code and reason as plugins hear them.
+    fn tell(self, peer: &Peer, lasted: Duration) -> (u16, String) {
         let connection = &*peer.id;
-        match end {
-            End::Peer(frame) => {
-                let code = frame.map_or(1005, |frame| frame.code.into());
+        match self {
+            Self::Peer(frame) => {
+                let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
+                    (frame.code.into(), frame.reason.as_str().to_owned())
+                });
                 tracing::info!(connection, code, ?lasted, "connection closed by the client");
+                (code, reason)
             }
-            End::Closed(code) => tracing::info!(connection, code, ?lasted, "connection closed"),
-            End::Violation(code, cause) => {
+            Self::Closed(code, reason) => {
+                tracing::info!(connection, code, reason, ?lasted, "connection closed");
+                (code, reason)
+            }
+            Self::Violation(code, cause) => {
+                let code = u16::from(code);
                 tracing::warn!(
                     connection,
-                    code = u16::from(code),
+                    code,
                     cause,
                     ?lasted,
                     "connection closed for a violation"
                 );
+                (code, cause)
             }
-            End::Lost(cause) => tracing::info!(connection, cause, ?lasted, "connection lost"),
+            Self::Lost(cause) => {
+                tracing::info!(connection, cause, ?lasted, "connection lost");
+                (ABNORMAL, cause)
+            }
         }
     }
 }
@@ -139,6 +169,9 @@ struct Session<'a, S> {
     route: usize,
     upstream: usize,
     pipeline: Pipeline<Message>,
+    alarm: Alarm,
+    /// The alarm may ring earlier than it was set to.
+    is_rearmed: bool,
 }
 
 /// Journeys that wait for an upstream or a slow plugin.
@@ -150,6 +183,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         // One message is read ahead while all places are taken, so that a close or a ping behind the running request is
         // seen at once.
         let mut ahead = None;
+        let mut bell = std::pin::pin!(sleep_until((Instant::now() + NEVER).into()));
         // Farewells are boxed: their state would lie idle in the memory of every connection.
         loop {
             if let Some(message) = ahead.take_if(|_| !self.pipeline.is_full()) {
@@ -161,12 +195,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             if ahead.is_some() && !self.pipeline.is_full() {
                 continue;
             }
+            if std::mem::take(&mut self.is_rearmed) {
+                let next = self.alarm.next().unwrap_or_else(|| Instant::now() + NEVER);
+                bell.as_mut().reset(next.into());
+            }
             let happened = tokio::select! {
                 biased;
                 item = outbox.next() => Happened::Queued(item),
                 Some((ticket, journey)) = waiting.next() => Happened::Resumed(ticket, journey),
                 message = self.socket.next(), if ahead.is_none() => Happened::Received(message),
+                () = &mut bell => Happened::Rang,
             };
+            if let Happened::Received(Some(Ok(message))) = &happened {
+                self.heard(message);
+            }
             match happened {
                 Happened::Queued(item) => {
                     if let Err(end) = self.write_queued(Some(item), outbox, WRITE_BATCH).await {
@@ -198,13 +240,75 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     };
                 }
                 Happened::Received(None) => return End::Lost("it ended without a close frame".to_owned()),
+                Happened::Rang => {
+                    self.is_rearmed = true;
+                    while let Some(due) = self.alarm.due(Instant::now()) {
+                        match due {
+                            Due::Timer { plugin, name } => self.time_out(&plugin, name, &waiting),
+                            due => {
+                                if let Err(end) = self.beat(due).await {
+                                    return end;
+                                }
+                            }
+                        }
+                    }
+                }
             }
         }
     }
 
+    fn heard(&mut self, message: &Message) {
+        let now = Instant::now();
+        self.alarm.heard(now);
+        if message.is_text() || message.is_binary() {
+            self.alarm.active(now);
+        }
+    }
+
+    /// A timer has run out: the journey of that begins.
+    fn time_out(&mut self, plugin: &str, name: Arc<str>, waiting: &Waiting<'a>) {
+        let ticket = self.pipeline.begin();
+        let event = Event::Timer {
+            peer: self.peer.clone(),
+            name,
+        };
+        let chain = self.shared.plugins.chain(self.route);
+        self.advance(ticket, Journey::begin_at(chain, plugin, event), waiting);
+    }
+
+    /// Does what is due of the connection itself.
+    async fn beat(&mut self, due: Due) -> Result<(), End> {
+        let settings = self.shared.heartbeat;
+        match due {
+            Due::Ping => {
+                patiently(self.socket.feed(Message::Ping(Bytes::new()))).await?;
+                self.flush().await
+            }
+            Due::Dead => {
+                let timeout = settings.pong_timeout;
+                Err(End::Lost(format!("no pong within {timeout:?} (pong-timeout)")))
+            }
+            Due::Idle => {
+                let timeout = settings.idle_timeout.unwrap_or_default();
+                Err(self.leave(format!("idle for {timeout:?}")).await)
+            }
+            Due::Aged => {
+                let age = settings.max_age.unwrap_or_default();
+                Err(self.leave(format!("older than {age:?}; connect again")).await)
+            }
+            Due::Timer { .. } => Ok(()),
+        }
+    }
+
+    /// Closes for a reason of our own.
+    async fn leave(&mut self, reason: String) -> End {
+        Box::pin(goodbye::close(&mut self.socket, GOING_AWAY, reason.clone())).await;
+        End::Closed(GOING_AWAY, reason)
+    }
+
     /// A message comes in: its journey begins, and mostly ends here and now or waits for an upstream.
     fn receive(&mut self, message: Payload, waiting: &Waiting<'a>) {
-        self.shared.metrics.frames_in.inc();
+        self.shared.world.metrics.frames_in.inc();
         tracing::debug!(
             connection = &*self.peer.id,
             bytes = message.len(),
@@ -223,7 +327,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     fn advance(&mut self, ticket: Ticket, mut journey: Journey, waiting: &Waiting<'a>) {
         loop {
             match journey.step() {
-                Step::Act(action) => self.act(ticket, action),
+                Step::Act(Action::Reply(payload)) => {
+                    self.pipeline.answer(ticket, frame(payload));
+                    journey.note(Effect::new("sent"));
+                }
+                Step::Act(action) => {
+                    let effect = self.shared.world.act(&journey, action);
+                    journey.note(effect);
+                }
                 Step::Ask(exchange) => {
                     waiting.push(ask(self.shared, self.upstream, exchange, ticket, journey).boxed());
                     return;
@@ -243,13 +354,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     return;
                 }
             }
-        }
-    }
-
-    fn act(&mut self, ticket: Ticket, action: Action) {
-        match action {
-            Action::Reply(payload) => self.pipeline.answer(ticket, frame(payload)),
-            other => effects::perform(&self.shared.registry, &self.shared.metrics, other),
         }
     }
 
@@ -281,10 +385,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     bytes += payload.len();
                     self.feed(frame(payload)).await?;
                 }
+                Outbound::Timer { plugin, name, delay } => self.set_timer(&plugin, &name, delay),
                 Outbound::Close { code, reason } => {
                     self.flush().await?;
-                    Box::pin(goodbye::close(&mut self.socket, code, reason)).await;
-                    return Err(End::Closed(code));
+                    Box::pin(goodbye::close(&mut self.socket, code, reason.clone())).await;
+                    return Err(End::Closed(code, reason));
                 }
             }
             item = if bytes < bound { outbox.try_next() } else { None };
@@ -292,8 +397,27 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         self.flush().await
     }
 
+    fn set_timer(&mut self, plugin: &Arc<str>, name: &Arc<str>, delay: Option<Duration>) {
+        self.is_rearmed = true;
+        let connection = &*self.peer.id;
+        if !self
+            .alarm
+            .set(plugin.clone(), name.clone(), delay, Instant::now())
+        {
+            tracing::warn!(
+                connection,
+                plugin = &**plugin,
+                timer = &**name,
+                "the connection has as many timers as it may; one more is not set"
+            );
+        }
+    }
+
     async fn feed(&mut self, message: Message) -> Result<(), End> {
-        self.shared.metrics.frames_out.inc();
+        if self.shared.heartbeat.idle_timeout.is_some() {
+            self.alarm.active(Instant::now());
+        }
+        self.shared.world.metrics.frames_out.inc();
         patiently(self.socket.feed(message)).await
     }
 
@@ -310,7 +434,7 @@ async fn ask(
     ticket: Ticket,
     mut journey: Journey,
 ) -> (Ticket, Journey) {
-    let (context, outcome) = effects::ask(&shared.upstreams, default, exchange).await;
+    let (context, outcome) = shared.world.ask(default, exchange).await;
     journey.answered(context, outcome);
     (ticket, journey)
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(super) use super::types::RawOrigins as Origins;
 use super::types::{Bytes, Seconds};
-use super::{ClientIds, LogFormat};
+use super::{BuiltIn, ClientIds, LogFormat};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost/websocket.php";
 
@@ -27,7 +28,18 @@ pub(super) struct Config {
     pub(super) in_flight: Spanned<usize>,
     pub(super) max_message: Bytes,
     pub(super) max_queue: Bytes,
+    pub(super) origins: Spanned<Origins>,
+    pub(super) max_topics: usize,
+    pub(super) max_attributes: Bytes,
+    pub(super) max_history: Bytes,
+    pub(super) ping_interval: Seconds,
+    pub(super) pong_timeout: Seconds,
+    pub(super) idle_timeout: Seconds,
+    pub(super) max_age: Seconds,
     pub(super) push: Push,
+    pub(super) closings: Closings,
+    pub(super) topic: Vec<Topic>,
+    pub(super) schedule: Vec<Schedule>,
     pub(super) upstream: Upstream,
     pub(super) upstreams: BTreeMap<String, Spanned<Upstream>>,
     pub(super) plugins: Plugins,
@@ -44,7 +56,18 @@ impl Default for Config {
             in_flight: unplaced(1),
             max_message: Bytes(MIB),
             max_queue: Bytes(MIB),
+            origins: unplaced(Origins::default()),
+            max_topics: 128,
+            max_attributes: Bytes(16 * 1024),
+            max_history: Bytes(64 * MIB),
+            ping_interval: Seconds::from_secs(30),
+            pong_timeout: Seconds::from_secs(10),
+            idle_timeout: Seconds::NEVER,
+            max_age: Seconds::NEVER,
             push: Push::default(),
+            closings: Closings::default(),
+            topic: Vec::new(),
+            schedule: Vec::new(),
             upstream: Upstream::default(),
             upstreams: BTreeMap::new(),
             plugins: Plugins::default(),
@@ -75,6 +98,56 @@ impl Default for Push {
             token: None,
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
+pub(super) struct Closings {
+    pub(super) rate: Spanned<usize>,
+    pub(super) max_waiting: usize,
+    pub(super) retry_for: Seconds,
+}
+
+impl Default for Closings {
+    fn default() -> Self {
+        Self {
+            rate: unplaced(200),
+            max_waiting: 100_000,
+            retry_for: Seconds::from_secs(600),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
+pub(super) struct Topic {
+    pub(super) name: Spanned<String>,
+    #[serde(default = "default_history")]
+    pub(super) history: Spanned<usize>,
+    #[serde(default = "default_history_time")]
+    pub(super) history_time: Seconds,
+}
+
+fn default_history() -> Spanned<usize> {
+    unplaced(100)
+}
+
+fn default_history_time() -> Seconds {
+    Seconds::from_secs(300)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
+pub(super) struct Schedule {
+    pub(super) name: Spanned<String>,
+    pub(super) every: Spanned<Seconds>,
+    #[serde(default)]
+    pub(super) upstream: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +189,7 @@ impl Default for Upstream {
     expecting = "a table"
 )]
 pub(super) struct Plugins {
+    pub(super) built_in: BuiltIn,
     pub(super) dir: Option<PathBuf>,
     pub(super) cache: Option<PathBuf>,
     pub(super) settle: Seconds,
@@ -129,6 +203,7 @@ pub(super) struct Plugins {
 impl Default for Plugins {
     fn default() -> Self {
         Self {
+            built_in: BuiltIn::Default,
             dir: None,
             cache: None,
             settle: Seconds::from_millis(200),

@@ -1,4 +1,4 @@
-//! The values that are more than text or a number: sizes, durations, addresses, paths, the push token.
+//! The values that are more than text or a number: sizes, durations, addresses, paths, origins, the push token.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,11 +8,24 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use subtle::ConstantTimeEq;
 
+mod origins;
+
+pub use origins::Origins;
+pub(super) use origins::RawOrigins;
+
 /// A duration: a number of seconds, or text such as `"500ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);
 
 impl Seconds {
+    /// 0 where it stands for no limit.
+    pub(super) const NEVER: Self = Self(Duration::ZERO);
+
+    /// None for 0, which stands for no limit.
+    pub(super) fn or_never(self) -> Option<Duration> {
+        Some(self.0).filter(|duration| !duration.is_zero())
+    }
+
     pub(super) const fn from_secs(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }

@@ -4,15 +4,17 @@
 //! owned type of everything that goes both ways; hence these derives. That they agree with the WIT is checked against
 //! each plugin when it is loaded.
 
+use std::time::Duration;
+
 use wasmtime::component::{ComponentNamedList, ComponentType, Func, Instance, Lift, Lower, TypedFunc};
 use wasmtime::{AsContextMut, Store};
 
-use crate::message::{Action, Event, Exchange, Failure, Outcome, Payload, Peer, Request, Response};
+use crate::message::{Action, Effect, Event, Exchange, Failure, Outcome, Payload, Peer, Request, Response};
 
 /// The package whose interfaces plugins export.
 pub(super) const PACKAGE: &str = "aileron:gateway/";
 /// The version of `wit/` that this host was built with. Lookups match any compatible one.
-pub(super) const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.1.1";
 
 #[derive(ComponentType, Lower, Clone, Copy)]
 #[component(variant)]
@@ -63,6 +65,13 @@ enum FailureIn<'a> {
     Other((&'a str, &'a str)),
 }
 
+#[derive(ComponentType, Lower, Clone, Copy)]
+#[component(record)]
+struct EffectIn<'a> {
+    outcome: &'a str,
+    facts: &'a [(&'a str, &'a str)],
+}
+
 #[derive(ComponentType, Lift)]
 #[component(variant)]
 enum PayloadOut {
@@ -107,10 +116,6 @@ struct DeliveryOut {
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
-#[expect(
-    dead_code,
-    reason = "settled in the WIT, not done by this version of the host"
-)]
 struct PublicationOut {
     topic: String,
     message: PayloadOut,
@@ -119,10 +124,6 @@ struct PublicationOut {
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
-#[expect(
-    dead_code,
-    reason = "settled in the WIT, not done by this version of the host"
-)]
 struct MembershipOut {
     connection: String,
     topic: String,
@@ -130,10 +131,6 @@ struct MembershipOut {
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
-#[expect(
-    dead_code,
-    reason = "settled in the WIT, not done by this version of the host"
-)]
 struct AttributeOut {
     connection: String,
     name: String,
@@ -142,10 +139,6 @@ struct AttributeOut {
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
-#[expect(
-    dead_code,
-    reason = "settled in the WIT, not done by this version of the host"
-)]
 struct TimerOut {
     connection: String,
     name: String,
@@ -155,10 +148,6 @@ struct TimerOut {
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
-#[expect(
-    dead_code,
-    reason = "settled in the WIT, not done by this version of the host"
-)]
 struct TimerNameOut {
     connection: String,
     name: String,
@@ -174,10 +163,6 @@ struct ClosingOut {
 
 #[derive(ComponentType, Lift)]
 #[component(variant)]
-#[expect(
-    dead_code,
-    reason = "settled in the WIT, not done by this version of the host"
-)]
 enum ActionOut {
     #[component(name = "next")]
     Next(Option<PayloadOut>),
@@ -207,6 +192,29 @@ enum ActionOut {
     Other((String, PayloadOut)),
 }
 
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct AcceptanceOut {
+    subprotocol: Option<String>,
+    headers: Vec<(String, String)>,
+    actions: Vec<ActionOut>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+enum AdmissionOut {
+    #[component(name = "next")]
+    Next(Vec<ActionOut>),
+    #[component(name = "accept")]
+    Accept(AcceptanceOut),
+    #[component(name = "reject")]
+    Reject(ResponseOut),
+    #[component(name = "ask")]
+    Ask(ExchangeOut),
+    #[component(name = "other")]
+    Other((String, PayloadOut)),
+}
+
 /// What a plugin's `configure` asks for.
 #[derive(ComponentType, Lift, Debug, Default)]
 #[component(record)]
@@ -224,47 +232,81 @@ type OutcomeIn<'a> = (
     Result<ResponseIn<'a>, FailureIn<'a>>,
 );
 type PushIn<'a> = (RequestIn<'a>,);
+type OpenIn<'a> = (ConnectionIn<'a>, RequestIn<'a>);
+type VerdictIn<'a> = (
+    ConnectionIn<'a>,
+    PayloadIn<'a>,
+    Result<ResponseIn<'a>, FailureIn<'a>>,
+);
+type CloseIn<'a> = (ConnectionIn<'a>, u16, &'a str);
+type TimerIn<'a> = (ConnectionIn<'a>, &'a str);
+type ScheduleIn<'a> = (&'a str,);
+type ReportIn<'a> = (Option<ConnectionIn<'a>>, PayloadIn<'a>, &'a [EffectIn<'a>]);
 type Actions = (Vec<ActionOut>,);
+type Admission = (AdmissionOut,);
 
 /// The handlers that an instance exports. Each is checked against its WIT type before it gets here.
 pub(super) struct Hooks {
     configure: Option<Func>,
+    on_open: Option<Func>,
+    on_verdict: Option<Func>,
     on_frame: Option<Func>,
     on_response: Option<Func>,
     on_push: Option<Func>,
+    on_close: Option<Func>,
+    on_timer: Option<Func>,
+    on_schedule: Option<Func>,
+    on_report: Option<Func>,
 }
 
 /// Which handlers a plugin has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Exports {
-    pub(super) lifecycle: bool,
+    pub(super) handshakes: bool,
     pub(super) frames: bool,
     pub(super) responses: bool,
     pub(super) pushes: bool,
+    pub(super) closings: bool,
+    pub(super) timers: bool,
+    pub(super) schedules: bool,
+    pub(super) reports: bool,
+}
+
+impl Exports {
+    /// Whether there is a handler at all: `lifecycle` alone handles nothing.
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
 }
 
 impl Hooks {
     /// Looks up what the instance exports and checks the types. A mismatch is an error that names the function.
     pub(super) fn find<T: 'static>(store: &mut Store<T>, instance: &Instance) -> wasmtime::Result<Self> {
+        let at = &mut (store, instance);
         Ok(Self {
-            configure: find::<T, Settings<'_>, (Result<InterestOut, String>,)>(
-                store,
-                instance,
-                "lifecycle",
-                "configure",
-            )?,
-            on_frame: find::<T, FrameIn<'_>, Actions>(store, instance, "frames", "on-frame")?,
-            on_response: find::<T, OutcomeIn<'_>, Actions>(store, instance, "responses", "on-response")?,
-            on_push: find::<T, PushIn<'_>, Actions>(store, instance, "pushes", "on-push")?,
+            configure: find::<T, Settings<'_>, (Result<InterestOut, String>,)>(at, "lifecycle", "configure")?,
+            on_open: find::<T, OpenIn<'_>, Admission>(at, "handshakes", "on-open")?,
+            on_verdict: find::<T, VerdictIn<'_>, Admission>(at, "handshakes", "on-verdict")?,
+            on_frame: find::<T, FrameIn<'_>, Actions>(at, "frames", "on-frame")?,
+            on_response: find::<T, OutcomeIn<'_>, Actions>(at, "responses", "on-response")?,
+            on_push: find::<T, PushIn<'_>, Actions>(at, "pushes", "on-push")?,
+            on_close: find::<T, CloseIn<'_>, Actions>(at, "closings", "on-close")?,
+            on_timer: find::<T, TimerIn<'_>, Actions>(at, "timers", "on-timer")?,
+            on_schedule: find::<T, ScheduleIn<'_>, Actions>(at, "schedules", "on-schedule")?,
+            on_report: find::<T, ReportIn<'_>, Actions>(at, "reports", "on-report")?,
         })
     }
 
     pub(super) fn exports(&self) -> Exports {
         Exports {
-            lifecycle: self.configure.is_some(),
+            handshakes: self.on_open.is_some(),
             frames: self.on_frame.is_some(),
             responses: self.on_response.is_some(),
             pushes: self.on_push.is_some(),
+            closings: self.on_close.is_some(),
+            timers: self.on_timer.is_some(),
+            schedules: self.on_schedule.is_some(),
+            reports: self.on_report.is_some(),
         }
     }
 
@@ -287,43 +329,91 @@ impl Hooks {
         event: &Event,
         facts: &[String],
     ) -> wasmtime::Result<Option<Vec<Action>>> {
-        let actions = match event {
-            Event::Frame { peer, message } => {
-                let Some(func) = self.on_frame else {
-                    return Ok(None);
-                };
-                with_connection(peer, facts, |connection| {
-                    call::<FrameIn<'_>, Actions>(func, store, (connection, payload(message)))
-                })
-            }
-            Event::Response {
-                peer,
-                context,
-                outcome,
-            } => {
-                let Some(func) = self.on_response else {
-                    return Ok(None);
-                };
-                let (context, outcome) = (payload(context), outcome_in(outcome));
-                match peer {
-                    Some(peer) => with_connection(peer, facts, |connection| {
-                        call::<OutcomeIn<'_>, Actions>(func, store, (Some(connection), context, outcome))
-                    }),
-                    None => call::<OutcomeIn<'_>, Actions>(func, store, (None, context, outcome)),
-                }
-            }
-            Event::Push(request) => {
-                let Some(func) = self.on_push else { return Ok(None) };
-                call::<PushIn<'_>, Actions>(func, store, (request_in(request),))
-            }
+        let handler = match event {
+            Event::Open { .. } => self.on_open,
+            Event::Verdict { .. } => self.on_verdict,
+            Event::Frame { .. } => self.on_frame,
+            Event::Response { .. } => self.on_response,
+            Event::Timer { .. } => self.on_timer,
+            Event::Close { .. } => self.on_close,
+            Event::Push(_) => self.on_push,
+            Event::Schedule(_) => self.on_schedule,
+            Event::Report { .. } => self.on_report,
         };
-        actions.map(|(actions,)| Some(actions.into_iter().map(Action::from).collect()))
+        let Some(func) = handler else { return Ok(None) };
+        let Some(peer) = event.peer() else {
+            return decide(func, store, event, None).map(Some);
+        };
+        with_connection(peer, facts, |connection| {
+            decide(func, store, event, Some(connection)).map(Some)
+        })
     }
 }
 
+/// Calls the handler that belongs to an event.
+fn decide(
+    func: Func,
+    store: impl AsContextMut,
+    event: &Event,
+    connection: Option<ConnectionIn<'_>>,
+) -> wasmtime::Result<Vec<Action>> {
+    let named = connection.unwrap_or(NOBODY);
+    let actions = match event {
+        Event::Open { request, .. } => {
+            return admit::<OpenIn<'_>>(func, store, (named, request_in(request)));
+        }
+        Event::Verdict { context, outcome, .. } => {
+            let verdict = (named, payload(context), outcome_in(outcome));
+            return admit::<VerdictIn<'_>>(func, store, verdict);
+        }
+        Event::Frame { message, .. } => call::<FrameIn<'_>, Actions>(func, store, (named, payload(message))),
+        Event::Response { context, outcome, .. } => {
+            let response = (connection, payload(context), outcome_in(outcome));
+            call::<OutcomeIn<'_>, Actions>(func, store, response)
+        }
+        Event::Timer { name, .. } => call::<TimerIn<'_>, Actions>(func, store, (named, name)),
+        Event::Close { code, reason, .. } => {
+            call::<CloseIn<'_>, Actions>(func, store, (named, *code, reason))
+        }
+        Event::Push(request) => call::<PushIn<'_>, Actions>(func, store, (request_in(request),)),
+        Event::Schedule(name) => call::<ScheduleIn<'_>, Actions>(func, store, (name,)),
+        Event::Report { context, effects, .. } => with_effects(effects, |effects| {
+            call::<ReportIn<'_>, Actions>(func, store, (connection, payload(context), effects))
+        }),
+    };
+    actions.map(|(actions,)| actions.into_iter().map(Action::from).collect())
+}
+
+/// Stands where an event without a connection has none; no handler of such an event is given it.
+const NOBODY: ConnectionIn<'static> = ConnectionIn { id: "", facts: &[] };
+
+/// Calls a handler of handshakes. What it says becomes actions, so that everything behind here knows one thing only.
+fn admit<P>(func: Func, store: impl AsContextMut, params: P) -> wasmtime::Result<Vec<Action>>
+where
+    P: ComponentNamedList + Lower,
+{
+    let (admission,) = call::<P, Admission>(func, store, params)?;
+    Ok(match admission {
+        AdmissionOut::Next(actions) => actions
+            .into_iter()
+            .map(Action::from)
+            .chain([Action::Next(None)])
+            .collect(),
+        AdmissionOut::Accept(AcceptanceOut {
+            subprotocol,
+            headers,
+            actions,
+        }) => std::iter::once(Action::Accept { subprotocol, headers })
+            .chain(actions.into_iter().map(Action::from))
+            .collect(),
+        AdmissionOut::Reject(response) => vec![Action::Reject(response.into())],
+        AdmissionOut::Ask(exchange) => vec![Action::Forward(exchange.into())],
+        AdmissionOut::Other((name, _)) => vec![Action::Unsupported(name), Action::Next(None)],
+    })
+}
+
 fn find<T: 'static, P, R>(
-    store: &mut Store<T>,
-    instance: &Instance,
+    (store, instance): &mut (&mut Store<T>, &Instance),
     interface: &str,
     function: &str,
 ) -> wasmtime::Result<Option<Func>>
@@ -332,14 +422,14 @@ where
     R: ComponentNamedList + Lift,
 {
     let interface = format!("{PACKAGE}{interface}@{VERSION}");
-    let Some(index) = instance.get_export_index(&mut *store, None, &interface) else {
+    let Some(index) = instance.get_export_index(&mut **store, None, &interface) else {
         return Ok(None);
     };
     let func = instance
-        .get_export_index(&mut *store, Some(&index), function)
-        .and_then(|index| instance.get_func(&mut *store, index))
+        .get_export_index(&mut **store, Some(&index), function)
+        .and_then(|index| instance.get_func(&mut **store, index))
         .ok_or_else(|| wasmtime::Error::msg(format!("`{interface}` lacks the function `{function}`")))?;
-    func.typed::<P, R>(&*store).map_err(|cause| {
+    func.typed::<P, R>(&**store).map_err(|cause| {
         cause.context(format!(
             "`{function}` of `{interface}` has another type than this host's version of it"
         ))
@@ -380,6 +470,28 @@ fn with_connection<R>(peer: &Peer, facts: &[String], call: impl FnOnce(Connectio
         id: &peer.id,
         facts: &known,
     })
+}
+
+fn with_effects<R>(effects: &[Effect], call: impl FnOnce(&[EffectIn<'_>]) -> R) -> R {
+    let facts: Vec<Vec<(&str, &str)>> = effects
+        .iter()
+        .map(|effect| {
+            effect
+                .facts
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect()
+        })
+        .collect();
+    let effects: Vec<_> = effects
+        .iter()
+        .zip(&facts)
+        .map(|(effect, facts)| EffectIn {
+            outcome: effect.outcome,
+            facts,
+        })
+        .collect();
+    call(&effects)
 }
 
 fn payload(payload: &Payload) -> PayloadIn<'_> {
@@ -448,32 +560,84 @@ impl From<RequestOut> for Request {
     }
 }
 
+impl From<ResponseOut> for Response {
+    fn from(response: ResponseOut) -> Self {
+        let ResponseOut {
+            status,
+            headers,
+            body,
+        } = response;
+        Self {
+            status,
+            headers,
+            body: body.into(),
+        }
+    }
+}
+
+impl From<ExchangeOut> for Exchange {
+    fn from(exchange: ExchangeOut) -> Self {
+        let ExchangeOut {
+            upstream,
+            request,
+            context,
+        } = exchange;
+        Self {
+            upstream,
+            request: request.into(),
+            context: context.into(),
+        }
+    }
+}
+
 impl From<ActionOut> for Action {
     fn from(action: ActionOut) -> Self {
         match action {
             ActionOut::Next(payload) => Self::Next(payload.map(Payload::from)),
             ActionOut::Reply(payload) => Self::Reply(payload.into()),
-            ActionOut::Respond(ResponseOut {
-                status,
-                headers,
-                body,
-            }) => Self::Respond(Response {
-                status,
-                headers,
-                body: body.into(),
-            }),
-            ActionOut::Forward(ExchangeOut {
-                upstream,
-                request,
-                context,
-            }) => Self::Forward(Exchange {
-                upstream,
-                request: request.into(),
-                context: context.into(),
-            }),
+            ActionOut::Respond(response) => Self::Respond(response.into()),
+            ActionOut::Forward(exchange) => Self::Forward(exchange.into()),
             ActionOut::Send(DeliveryOut { connection, message }) => Self::Send {
                 connection,
                 message: message.into(),
+            },
+            ActionOut::Publish(PublicationOut {
+                topic,
+                message,
+                except,
+            }) => Self::Publish {
+                topic,
+                message: message.into(),
+                except,
+            },
+            ActionOut::Subscribe(MembershipOut { connection, topic }) => {
+                Self::Subscribe { connection, topic }
+            }
+            ActionOut::Unsubscribe(MembershipOut { connection, topic }) => {
+                Self::Unsubscribe { connection, topic }
+            }
+            ActionOut::SetAttribute(AttributeOut {
+                connection,
+                name,
+                value,
+            }) => Self::SetAttribute {
+                connection,
+                name,
+                value,
+            },
+            ActionOut::SetTimer(TimerOut {
+                connection,
+                name,
+                delay_ms,
+            }) => Self::Timer {
+                connection,
+                name,
+                delay: Some(Duration::from_millis(delay_ms.into())),
+            },
+            ActionOut::CancelTimer(TimerNameOut { connection, name }) => Self::Timer {
+                connection,
+                name,
+                delay: None,
             },
             ActionOut::Close(ClosingOut {
                 connection,
@@ -484,12 +648,7 @@ impl From<ActionOut> for Action {
                 code,
                 reason,
             },
-            ActionOut::Publish(_) => Self::Unsupported("publish".to_owned()),
-            ActionOut::Subscribe(_) => Self::Unsupported("subscribe".to_owned()),
-            ActionOut::Unsubscribe(_) => Self::Unsupported("unsubscribe".to_owned()),
-            ActionOut::SetAttribute(_) => Self::Unsupported("set-attribute".to_owned()),
-            ActionOut::SetTimer(_) => Self::Unsupported("set-timer".to_owned()),
-            ActionOut::CancelTimer(_) => Self::Unsupported("cancel-timer".to_owned()),
+            ActionOut::Other((name, context)) if name == "report" => Self::Report(context.into()),
             ActionOut::Other((name, _)) => Self::Unsupported(name),
         }
     }

@@ -24,6 +24,14 @@ pub trait Connections: Send + Sync {
     fn find(&self, id: &str) -> Option<(Arc<Peer>, bool)>;
     /// How many are open.
     fn count(&self) -> usize;
+    /// The topics of a connection, sorted.
+    fn topics_of(&self, id: &str) -> Vec<String>;
+    /// How many have subscribed to a topic.
+    fn subscriber_count(&self, topic: &str) -> usize;
+    /// The subscribers of a topic, at most so many.
+    fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Peer>>;
+    /// Who is in a topic, with the number of their connections; at most so many.
+    fn members(&self, topic: &str, limit: usize) -> Vec<(Arc<str>, usize)>;
 }
 
 /// The bounds of one instance.

@@ -1,4 +1,4 @@
-//! What the host offers to plugins besides WASI: reads of connections, the log, the settings, the key-value store.
+//! What the host offers to plugins besides WASI: reads of connections and topics, the log, the settings, the key-value store.
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi_config::WasiConfig;
@@ -6,6 +6,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::guest::Guest;
 use super::keyvalue;
 use bindings::aileron::gateway::connections::{self, Status};
+use bindings::aileron::gateway::topics;
 use bindings::wasi::logging::logging::{self, Level};
 
 mod bindings {
@@ -14,7 +15,8 @@ mod bindings {
         inline: "
             package aileron:host;
             world offered {
-                import aileron:gateway/connections@0.1.0;
+                import aileron:gateway/connections@0.1.1;
+                import aileron:gateway/topics@0.1.1;
                 import wasi:logging/logging@0.1.0-draft;
             }
         ",
@@ -23,6 +25,7 @@ mod bindings {
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     connections::add_to_linker::<_, ToGuest>(linker, |guest| guest)?;
+    topics::add_to_linker::<_, ToGuest>(linker, |guest| guest)?;
     logging::add_to_linker::<_, ToGuest>(linker, |guest| guest)?;
     wasmtime_wasi_config::add_to_linker(linker, |guest| WasiConfig::new(&guest.settings))?;
     keyvalue::add_to_linker(linker)
@@ -49,8 +52,35 @@ impl connections::Host for Guest {
     }
 
     fn count(&mut self) -> u32 {
-        u32::try_from(self.shared.connections.count()).unwrap_or(u32::MAX)
+        number(self.shared.connections.count())
     }
+}
+
+impl topics::Host for Guest {
+    fn of(&mut self, connection: String) -> Vec<String> {
+        self.shared.connections.topics_of(&connection)
+    }
+
+    fn count(&mut self, topic: String) -> u32 {
+        number(self.shared.connections.subscriber_count(&topic))
+    }
+
+    fn subscribers(&mut self, topic: String, limit: u32) -> Vec<String> {
+        let subscribers = self.shared.connections.subscribers(&topic, limit as usize);
+        subscribers.iter().map(|peer| peer.id.to_string()).collect()
+    }
+
+    fn members(&mut self, topic: String, limit: u32) -> Vec<(String, u32)> {
+        let members = self.shared.connections.members(&topic, limit as usize);
+        members
+            .iter()
+            .map(|(name, connections)| (name.to_string(), number(*connections)))
+            .collect()
+    }
+}
+
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl logging::Host for Guest {

@@ -4,7 +4,6 @@
 //! guests leak, so it is replaced after a number of calls, an age, or a share of its memory limit, each drawn at random
 //! around a mean, so that the instances of all threads do not end together. After a trap it cannot be entered again.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -155,10 +154,9 @@ impl Drop for Counted {
     }
 }
 
-/// From three quarters to five quarters of the mean. The standard library's hasher keys are the randomness at hand.
+/// From three quarters to five quarters of the mean.
 fn around(mean: u64) -> u64 {
-    let random = RandomState::new().hash_one(0);
-    mean - mean / 4 + random % (mean / 2).max(1)
+    mean - mean / 4 + fastrand::u64(..=mean / 2)
 }
 
 /// Says what happened in a line: the cause, and where in the plugin.

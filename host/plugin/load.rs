@@ -187,7 +187,7 @@ fn interface_version(engine: &Engine, component: &Component) -> Result<String, L
 /// `lifecycle` alone handles nothing.
 fn handlers(instance: &Instance) -> Result<Exports, LoadError> {
     let exports = instance.exports();
-    if exports.frames || exports.pushes || exports.responses {
+    if exports.any() {
         return Ok(exports);
     }
     Err(LoadError::NoHook("no handler of a compatible version".to_owned()))

@@ -11,7 +11,7 @@ use super::guest::{Guest, Shared};
 use super::instance::{CallError, Instance};
 use super::pool::{Call, CallResult, Place, Pool};
 use crate::config::PathPattern;
-use crate::message::{Event, Payload};
+use crate::message::{Event, Payload, Peer};
 use crate::metrics::{Metrics, PluginMetrics};
 
 /// A version that was loaded, tried and found good.
@@ -56,19 +56,26 @@ impl Version {
     /// Whether its handler is to be called for an event; else the event goes on to the next plugin.
     pub fn wants(&self, event: &Event) -> bool {
         match event {
+            Event::Open { peer, .. } => self.wants_handshake(peer),
             Event::Frame { peer, message } => {
                 self.exports.frames
                     && self.interest.wants_path(&peer.path)
                     && self.interest.wants_kind(message)
             }
+            Event::Close { peer, .. } => self.exports.closings && self.interest.wants_path(&peer.path),
             Event::Push(request) => self.exports.pushes && self.interest.wants_path(&request.path),
+            Event::Schedule(_) => self.exports.schedules,
+            // These come to the plugin that caused them, whatever its interest.
+            Event::Timer { .. } => self.exports.timers,
+            Event::Verdict { .. } => self.exports.handshakes,
             Event::Response { .. } => self.exports.responses,
+            Event::Report { .. } => self.exports.reports,
         }
     }
 
-    /// Whether it hears how forwarded requests end.
-    pub fn hears_responses(&self) -> bool {
-        self.exports.responses
+    /// Whether it has a say in the handshake of a connection.
+    pub fn wants_handshake(&self, peer: &Peer) -> bool {
+        self.exports.handshakes && self.interest.wants_path(&peer.path)
     }
 
     /// Calls the handler of an event: here and now, or in its turn if the version is slow.

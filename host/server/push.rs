@@ -9,13 +9,12 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
-};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode, Uri};
 
+use super::convert::{to_http, to_request};
+use super::idempotency::Key;
 use super::{Gateway, Request, admin};
-use crate::effects;
 use crate::journey::{Journey, Step};
 use crate::message::{self, Action, Event, Payload};
 use crate::registry::SendError;
@@ -30,6 +29,8 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/ready", get(admin::ready))
         .route("/metrics", get(admin::metrics))
         .route("/plugins", get(admin::plugins))
+        .route("/connections", get(admin::connections))
+        .route("/topics", get(admin::topics))
         .fallback(push)
         .layer(DefaultBodyLimit::max(max_body))
         .layer(middleware::from_fn_with_state(gateway.clone(), authorize))
@@ -73,7 +74,7 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-/// A push: its journey through the plugins ends with the answer.
+/// A push: its journey through the plugins ends with the answer. One with an `Idempotency-Key` is done once.
 async fn push(
     State(gateway): State<Arc<Gateway>>,
     method: Method,
@@ -82,25 +83,44 @@ async fn push(
     body: Bytes,
 ) -> Response {
     let sessions = &gateway.sessions;
-    sessions.metrics.pushes.inc();
-    let request = message::Request {
-        method: method.as_str().to_owned(),
-        path: uri.path().to_owned(),
-        query: uri.query().unwrap_or_default().to_owned(),
-        headers: to_plain(&headers),
-        body: Payload::from_body(body),
+    sessions.world.metrics.pushes.inc();
+    let request = to_request(&method, &uri, &headers, Payload::from_body(body));
+    let chain = sessions.plugins.push_chain();
+    let key = headers
+        .get("idempotency-key")
+        .map(|key| Key::new(&method, uri.path(), key));
+    let journey = move || Journey::begin(chain, Event::Push(Arc::new(request)));
+    let response = match key {
+        None => answer(&gateway, journey()).await,
+        Some(key) => {
+            let owned = gateway.clone();
+            let answering = async move { answer(&owned, journey()).await };
+            gateway.pushed.once(key, answering).await
+        }
     };
-    let mut journey = Journey::begin(sessions.plugins.push_chain(), Event::Push(Arc::new(request)));
+    to_http(response)
+}
+
+/// Brings a push to its end. The first answer counts: so a `send` that fails is answered for before the `respond` that
+/// follows it, unless the plugin wants a report and answers for it itself.
+async fn answer(gateway: &Gateway, mut journey: Journey) -> message::Response {
+    let world = &gateway.sessions.world;
     let mut answer = None;
     loop {
         match journey.step() {
-            Step::Act(action) => {
-                if let Some(response) = act(&gateway, action) {
-                    answer.get_or_insert(response);
+            Step::Act(Action::Respond(response)) => drop(answer.get_or_insert(response)),
+            Step::Act(Action::Send { connection, message }) if !journey.is_reported() => {
+                if let Err(cause) = world.send(&connection, message) {
+                    tracing::info!(connection, %cause, "push not delivered");
+                    answer.get_or_insert(undelivered(cause));
                 }
             }
+            Step::Act(action) => {
+                let effect = world.act(&journey, action);
+                journey.note(effect);
+            }
             Step::Ask(exchange) => {
-                let (context, outcome) = effects::ask(&sessions.upstreams, 0, exchange).await;
+                let (context, outcome) = world.ask(0, exchange).await;
                 journey.answered(context, outcome);
             }
             Step::Wait(result) => journey.decided(result.await.ok()),
@@ -108,81 +128,28 @@ async fn push(
         }
     }
     answer.unwrap_or_else(|| {
-        if journey.has_failed() {
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        } else {
-            StatusCode::NOT_FOUND.into_response()
-        }
+        let status = if journey.has_failed() { 500 } else { 404 };
+        plain(status, Vec::new(), "")
     })
 }
 
-/// Does an action. What comes back is an answer to the push, of which the first counts: so a `send` that fails is
-/// answered for before the `respond` that follows it.
-fn act(gateway: &Gateway, action: Action) -> Option<Response> {
-    let sessions = &gateway.sessions;
-    match action {
-        Action::Respond(response) => Some(to_http(response)),
-        Action::Send { connection, message } => {
-            let cause = effects::send(&sessions.registry, &sessions.metrics, &connection, message).err()?;
-            tracing::info!(connection, %cause, "push not delivered");
-            Some(match cause {
-                SendError::NotFound => plain_error(StatusCode::NOT_FOUND, "Client not found\n"),
-                SendError::Congested => {
-                    plain_error(StatusCode::INTERNAL_SERVER_ERROR, "Failed to send message\n")
-                }
-            })
-        }
-        other => {
-            effects::perform(&sessions.registry, &sessions.metrics, other);
-            None
-        }
-    }
-}
-
 /// The article's two error answers, which its server's library ends with a line feed and marks as not to be guessed at.
-fn plain_error(status: StatusCode, text: &'static str) -> Response {
+fn undelivered(cause: SendError) -> message::Response {
     let headers = [
-        (
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        ),
-        (
-            HeaderName::from_static("x-content-type-options"),
-            HeaderValue::from_static("nosniff"),
-        ),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("x-content-type-options", "nosniff"),
     ];
-    (status, headers, text).into_response()
-}
-
-fn to_plain(headers: &HeaderMap) -> message::Headers {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
-        .collect()
-}
-
-/// What a plugin answers; a part that cannot be sent is logged and left out.
-fn to_http(response: message::Response) -> Response {
-    let status = StatusCode::from_u16(response.status).unwrap_or_else(|_| {
-        tracing::warn!(
-            status = response.status,
-            "a plugin's response has a status that is none; 500 is sent"
-        );
-        StatusCode::INTERNAL_SERVER_ERROR
-    });
-    let mut headers = HeaderMap::new();
-    for (name, value) in &response.headers {
-        match (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(value),
-        ) {
-            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
-            _ => tracing::warn!(
-                name,
-                "a header of a plugin's response cannot be sent; it is left out"
-            ),
-        }
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    match cause {
+        SendError::NotFound => plain(404, headers.into(), "Client not found\n"),
+        _ => plain(500, headers.into(), "Failed to send message\n"),
     }
-    (status, headers, response.body.into_bytes()).into_response()
+}
+
+fn plain(status: u16, headers: message::Headers, body: &'static str) -> message::Response {
+    message::Response {
+        status,
+        headers,
+        body: Payload::Text(body.into()),
+    }
 }

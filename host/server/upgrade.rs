@@ -5,18 +5,22 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::http::request::Parts;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::convert::{to_headers, to_http, to_request};
 use super::{Gateway, Request};
-use crate::config::{ClientIds, Route};
-use crate::message::Peer;
+use crate::config::{ClientIds, Origins, Route};
+use crate::message::{self, Payload, Peer};
+use crate::session::Opened;
 
 /// The route of a path: an exact one, else the one with the longest prefix.
 pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
@@ -30,49 +34,96 @@ pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
 }
 
 /// Answers a handshake and starts the session.
-pub(super) fn upgrade(gateway: Arc<Gateway>, route: usize, mut request: Request) -> Response {
-    let key = match check(&request) {
+pub(super) async fn upgrade(gateway: Arc<Gateway>, route: usize, mut request: Request) -> Response {
+    let metrics = &gateway.sessions.world.metrics;
+    let key = match check(&gateway.origins, &request) {
         Ok(key) => key,
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => {
+            metrics.handshake(refusal.name());
+            return refusal.into_response();
+        }
     };
     let Some(address) = request.extensions().get::<SocketAddr>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let peer = peer(&gateway, address, &request);
     let socket = hyper::upgrade::on(&mut request);
+    let (head, _) = request.into_parts();
+    let opened = match admit(&gateway, route, address, &head).await {
+        Ok(opened) => opened,
+        Err(response) => {
+            metrics.handshake("plugin");
+            tracing::info!(%address, status = response.status, path = head.uri.path(), "handshake refused");
+            return to_http(response);
+        }
+    };
+    metrics.handshake("accepted");
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.extend(answer_headers(&opened));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
     tokio::spawn(async move {
         match socket.await {
-            Ok(upgraded) => run(&gateway, upgraded, peer, route).await,
+            Ok(upgraded) => run(opened, upgraded).await,
             Err(error) => tracing::debug!(%address, %error, "gone before the handshake was answered"),
         }
     });
-    let headers = [
-        (CONNECTION, HeaderValue::from_static("Upgrade")),
-        (UPGRADE, HeaderValue::from_static("websocket")),
-        (SEC_WEBSOCKET_ACCEPT, key),
-    ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    response
 }
 
-async fn run(gateway: &Gateway, upgraded: Upgraded, peer: Peer, route: usize) {
+/// Lets the client in, or not. Where plugins are asked, the asking goes on by itself even if the client goes away.
+async fn admit(
+    gateway: &Gateway,
+    route: usize,
+    address: SocketAddr,
+    head: &Parts,
+) -> Result<Opened, message::Response> {
+    let sessions = gateway.sessions.clone();
+    let peer = Arc::new(peer(gateway, address, head));
     let upstream = gateway.routes.get(route).map_or(0, |route| route.upstream);
+    if !sessions.asks_for_handshake(route, &peer) {
+        return Ok(sessions.open(peer, route, upstream));
+    }
+    let body = Payload::Text("".into());
+    let request = to_request(&head.method, &head.uri, &head.headers, body);
+    let admitted = tokio::spawn(sessions.admit(peer, request, route, upstream)).await;
+    admitted.unwrap_or_else(|error| {
+        tracing::error!(%error, "a handshake was not decided");
+        Err(message::Response {
+            status: 500,
+            headers: Vec::new(),
+            body: Payload::Text("".into()),
+        })
+    })
+}
+
+/// What plugins want in the answer, but for what belongs to the protocol.
+fn answer_headers(opened: &Opened) -> HeaderMap {
+    let mut headers = to_headers(&opened.headers);
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, SEC_WEBSOCKET_EXTENSIONS] {
+        headers.remove(name);
+    }
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    if let Some(name) = opened
+        .subprotocol()
+        .and_then(|name| HeaderValue::from_str(name).ok())
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    headers
+}
+
+async fn run(opened: Opened, upgraded: Upgraded) {
     // Without hyper around it, an idle connection costs less and a busy one saves a copy.
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let read_already = parts.read_buf.to_vec();
             // Even empty it holds on to the 8 KiB that hyper read the handshake into.
             drop(parts.read_buf);
-            gateway
-                .sessions
-                .run(parts.io.into_inner(), read_already, peer, route, upstream)
-                .await;
+            opened.run(parts.io.into_inner(), read_already).await;
         }
-        Err(upgraded) => {
-            gateway
-                .sessions
-                .run(TokioIo::new(upgraded), Vec::new(), peer, route, upstream)
-                .await
-        }
+        Err(upgraded) => opened.run(TokioIo::new(upgraded), Vec::new()).await,
     }
 }
 
@@ -86,6 +137,18 @@ enum Refusal {
     Version,
     /// Its key is none.
     Key,
+    /// It comes from a page of somebody else.
+    Origin,
+}
+
+impl Refusal {
+    /// As the metric names it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            _ => "violation",
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -114,6 +177,10 @@ impl IntoResponse for Refusal {
                 )
                     .into_response()
             }
+            Self::Origin => {
+                let text = "pages of this origin may not connect (the key `origins` lists those that may)\n";
+                (StatusCode::FORBIDDEN, text).into_response()
+            }
             Self::Key => (
                 StatusCode::BAD_REQUEST,
                 "`Sec-WebSocket-Key` must be 16 bytes in base64\n",
@@ -123,8 +190,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// RFC 6455 section 4.2.1. Gives the value for `Sec-WebSocket-Accept`.
-fn check(request: &Request) -> Result<HeaderValue, Refusal> {
+/// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value for `Sec-WebSocket-Accept`.
+fn check(origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
         return Err(Refusal::NoUpgrade);
@@ -142,7 +209,29 @@ fn check(request: &Request) -> Result<HeaderValue, Refusal> {
         .get(SEC_WEBSOCKET_KEY)
         .filter(|key| key.len() == KEY_LENGTH)
         .ok_or(Refusal::Key)?;
+    check_origin(origins, headers)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
+}
+
+/// Browsers name the page's origin, and nobody else has to.
+fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+    };
+    let (Some(origin), host) = (text(ORIGIN), text(HOST).unwrap_or_default()) else {
+        return Ok(());
+    };
+    if origins.allows(&origin, &host) {
+        return Ok(());
+    }
+    tracing::warn!(
+        %origin,
+        %host,
+        "handshake refused: pages of this origin may not connect; the key `origins` lists those that may"
+    );
+    Err(Refusal::Origin)
 }
 
 /// 16 bytes in base64.
@@ -159,14 +248,14 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
-fn peer(gateway: &Gateway, address: SocketAddr, request: &Request) -> Peer {
+fn peer(gateway: &Gateway, address: SocketAddr, head: &Parts) -> Peer {
     let id = match gateway.client_ids {
         ClientIds::Address => address.to_string(),
         ClientIds::Uuid => uuid::Uuid::new_v4().to_string(),
     };
     // A header's value has no line ends, so a line each is safe.
     let mut headers = String::new();
-    for (name, value) in request.headers() {
+    for (name, value) in &head.headers {
         if !headers.is_empty() {
             headers.push('\n');
         }
@@ -174,14 +263,8 @@ fn peer(gateway: &Gateway, address: SocketAddr, request: &Request) -> Peer {
         headers.push_str(": ");
         headers.push_str(&String::from_utf8_lossy(value.as_bytes()));
     }
-    Peer {
-        id: id.into(),
-        remote_address: address,
-        path: request.uri().path().into(),
-        query: request.uri().query().unwrap_or_default().into(),
-        headers: headers.into(),
-        subprotocol: None,
-    }
+    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+    Peer::new(id.into(), address, path, query, &headers)
 }
 
 #[cfg(test)]

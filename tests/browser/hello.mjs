@@ -1,39 +1,13 @@
-// Checks the page of examples/hello in a real browser, from the first connection to a push and a lost connection.
-//
-//   node hello.mjs PAGE [SCREENSHOTS]     PAGE is the address that examples/run prints; SCREENSHOTS is a folder
-//
-// CHROMIUM names another browser than Debian's. With PLUGIN, the file of the plugin `answer`, and PLUGINS_DIR, the folder
-// that the gateway watches, it also drops the plugin in and takes it out again. It ends with an error at the first thing
-// that is not as it should be.
+// Checks the page of examples/hello in a real browser, from the first connection to a push and a lost connection; see
+// support.mjs for how it is run.
 
 import assert from 'node:assert/strict'
-import { copyFile, mkdir, rm } from 'node:fs/promises'
+import { copyFile, rm } from 'node:fs/promises'
 import path from 'node:path'
-import { chromium } from 'playwright-core'
+import {
+  assert_fits, open, page_address, PLUGIN, PLUGINS_DIR, run, shoot, state, with_gateway,
+} from './support.mjs'
 
-const [page_address, screenshots] = process.argv.slice(2)
-const { CHROMIUM, PLUGIN, PLUGINS_DIR } = process.env
-assert(page_address, 'usage: node hello.mjs PAGE [SCREENSHOTS]')
-
-// Nothing but the page may reach out. Playwright gives each launch a fresh profile of its own.
-const flags = [
-  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync',
-]
-
-/** Opens an address in a new window of its own and collects what goes wrong in its scripts. */
-async function open(browser, address, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, ...options })
-  context.setDefaultTimeout(10_000)
-  const page = await context.newPage()
-  const problems = []
-  page.on('pageerror', (error) => problems.push(error.message))
-  if (options.before) await options.before(page)
-  await page.goto(address)
-  return { page, problems, close: () => context.close() }
-}
-
-const state = (page, words) => page.getByRole('status').filter({ hasText: words }).first().waitFor()
 const line = (page, kind, words) => page.locator(`li.${kind}`).filter({ hasText: words }).last().waitFor()
 
 async function send(page, words) {
@@ -44,10 +18,6 @@ async function send(page, words) {
 async function push(page, words) {
   await page.getByLabel('Message to push').fill(words)
   await page.getByRole('button', { name: 'Push' }).click()
-}
-
-async function shoot(page, name) {
-  if (screenshots) await page.screenshot({ path: path.join(screenshots, `${name}.png`), fullPage: true })
 }
 
 /** Sends a message again and again until the answer is the one that is waited for. */
@@ -65,7 +35,7 @@ async function sendUntil(page, words, expected) {
 
 const checks = {
   async 'a message is answered by PHP, and PHP pushes'(browser) {
-    const { page, problems, close } = await open(browser, page_address)
+    const { page, problems, close } = await open(browser)
     await state(page, 'Connected')
     assert(await page.getByRole('button', { name: 'Push' }).isDisabled(), 'no push before the id is known')
     await shoot(page, 'connected')
@@ -96,7 +66,7 @@ const checks = {
   },
 
   async 'two pages have an id each, and a push reaches one of them'(browser) {
-    const [one, two] = [await open(browser, page_address), await open(browser, page_address)]
+    const [one, two] = [await open(browser), await open(browser)]
     for (const { page } of [one, two]) {
       await state(page, 'Connected')
       await send(page, 'name')
@@ -121,8 +91,7 @@ const checks = {
     await state(page, 'Connected')
     await send(page, 'name')
     await line(page, 'answer', 'Orville')
-    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
-    assert(overflow <= 0, `${overflow} pixels too wide`)
+    await assert_fits(page)
     await shoot(page, 'narrow')
     await close()
   },
@@ -152,11 +121,6 @@ const checks = {
   },
 
   async 'no gateway, a wrong address and a wrong id are said in plain words'(browser) {
-    const with_gateway = (gateway) => {
-      const address = new URL(page_address)
-      address.searchParams.set('gateway', gateway)
-      return address.href
-    }
     const dead = await open(browser, with_gateway('ws://127.0.0.1:9/ws'))
     await state(dead.page, 'No gateway answers at ws://127.0.0.1:9/ws. Is it running?')
     await dead.page.getByText(/^Next try in \d+ s$/).waitFor()
@@ -183,7 +147,7 @@ const checks = {
 
 if (PLUGIN) {
   checks['a plugin that is dropped in answers at once, and PHP again when it is gone'] = async (browser) => {
-    const { page, problems, close } = await open(browser, page_address)
+    const { page, problems, close } = await open(browser)
     const dropped = path.join(PLUGINS_DIR, '10-answer.wasm')
     const ping = '{"type":"ping","id":7}'
     await state(page, 'Connected')
@@ -208,20 +172,4 @@ if (PLUGIN) {
   }
 }
 
-if (screenshots) await mkdir(screenshots, { recursive: true })
-const browser = await chromium.launch({
-  executablePath: CHROMIUM ?? '/usr/bin/chromium',
-  headless: true,
-  args: flags,
-})
-try {
-  for (const [name, check] of Object.entries(checks)) {
-    await check(browser).catch((error) => {
-      console.error(`FAIL  ${name}`)
-      throw error
-    })
-    console.log(`ok    ${name}`)
-  }
-} finally {
-  await browser.close()
-}
+await run(checks)

@@ -28,7 +28,7 @@ async fn a_plugin_is_a_core_module_a_component_or_built_for_wasi() {
         assert_eq!(client.ask("hello").await, "hello@VERSION-00000000", "{form}");
         let plugin = gateway.plugin("stamp").await.unwrap();
         assert_eq!(plugin["state"], "serving", "{form}");
-        assert_eq!(plugin["interface"], "0.1.0", "{form}");
+        assert_eq!(plugin["interface"], "0.1.1", "{form}");
         assert_eq!(plugin["hash"], *hash(&content), "{form}");
     }
 }
@@ -70,25 +70,28 @@ async fn an_import_that_plugins_are_not_given_is_refused_with_the_cure() {
     assert_eq!(gateway.plugin("http").await.unwrap()["state"], "refused");
 }
 
-/// `plugins/build --embed` writes the checksums of all sources beside the built-in plugin; no compiler is needed to see
-/// that it is out of date.
+/// `plugins/build --embed` writes the checksums of all sources beside each built-in plugin; no compiler is needed to see
+/// that one is out of date.
 #[test]
 fn the_built_in_plugin_is_made_of_the_sources_that_are_here() {
-    let list = std::fs::read_to_string(repository("plugins/default/default.wasm.sources")).unwrap();
-    let embedded: BTreeMap<_, _> = list
-        .lines()
-        .map(|line| line.split_once("  ").unwrap())
-        .map(|(hash, path)| (path.to_owned(), hash.to_owned()))
-        .collect();
-    let mut sources = BTreeMap::new();
-    for path in ["plugins/Cargo.toml", "plugins/Cargo.lock"] {
-        add_sources(Path::new(path), &[""], &mut sources);
+    for plugin in ["default", "application"] {
+        let list = repository(&format!("plugins/{plugin}/{plugin}.wasm.sources"));
+        let list = std::fs::read_to_string(list).unwrap();
+        let embedded: BTreeMap<_, _> = list
+            .lines()
+            .map(|line| line.split_once("  ").unwrap())
+            .map(|(hash, path)| (path.to_owned(), hash.to_owned()))
+            .collect();
+        let mut sources = BTreeMap::new();
+        for path in ["plugins/Cargo.toml", "plugins/Cargo.lock"] {
+            add_sources(Path::new(path), &[""], &mut sources);
+        }
+        for path in ["plugins/sdk", &format!("plugins/{plugin}")] {
+            add_sources(Path::new(path), &[".rs", ".toml"], &mut sources);
+        }
+        add_sources(Path::new("wit"), &[".wit"], &mut sources);
+        assert_eq!(embedded, sources, "{plugin}: run plugins/build --embed");
     }
-    for path in ["plugins/sdk", "plugins/default"] {
-        add_sources(Path::new(path), &[".rs", ".toml"], &mut sources);
-    }
-    add_sources(Path::new("wit"), &[".wit"], &mut sources);
-    assert_eq!(embedded, sources, "run plugins/build --embed");
 }
 
 /// Adds the checksums of all files below a path whose names end so.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 15] = [
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
@@ -18,18 +18,28 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("plugin", &["message", "metrics", "config"]),
     ("upstream", &["message", "metrics", "config"]),
     ("journey", &["message", "plugin"]),
-    ("effects", &["message", "metrics", "registry", "upstream"]),
+    (
+        "effects",
+        &["message", "metrics", "journey", "registry", "upstream"],
+    ),
+    ("deliveries", &["message", "config", "effects", "journey"]),
+    ("schedule", &["message", "config", "effects", "journey", "plugin"]),
     (
         "session",
         &[
-            "message", "metrics", "effects", "journey", "outbox", "plugin", "registry", "upstream",
+            "message",
+            "config",
+            "deliveries",
+            "effects",
+            "journey",
+            "outbox",
+            "plugin",
+            "registry",
         ],
     ),
     (
         "server",
-        &[
-            "message", "config", "effects", "journey", "plugin", "registry", "session",
-        ],
+        &["message", "config", "journey", "plugin", "registry", "session"],
     ),
 ];
 

@@ -34,7 +34,7 @@ pub fn take(
     };
     let status = response.status;
     if status >= 500 {
-        let excerpt = excerpt(&response.body);
+        let excerpt = response.body.excerpt(EXCERPT);
         notes.push((
             Level::Warn,
             format!("{connection}: the upstream failed with status {status}: {excerpt:?}"),
@@ -65,13 +65,6 @@ pub fn take(
         reply: Some(reply),
         notes,
     }
-}
-
-fn excerpt(body: &Payload) -> String {
-    // No character is longer than four bytes, so the rest need not be looked at.
-    let bytes = body.as_bytes();
-    let start = &bytes[..bytes.len().min(EXCERPT * 4)];
-    String::from_utf8_lossy(start).chars().take(EXCERPT).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What PHP is asked about a frame.
 
-use aileron_plugin::{Exchange, Payload, Request, form};
+use aileron_plugin::{Exchange, Payload, form};
 
 /// The context that comes back with the answer to a text frame.
 pub const TEXT: &str = "text";
@@ -13,20 +13,13 @@ pub fn ask(client_id: &str, message: &Payload) -> Exchange {
         Payload::Text(_) => TEXT,
         Payload::Binary(_) => BINARY,
     };
-    let body = form::encode(&[
-        ("type", b"server"),
-        ("message", message.as_bytes()),
-        ("client_id", client_id.as_bytes()),
-    ]);
     Exchange {
         upstream: None,
-        request: Request {
-            method: "POST".to_owned(),
-            path: String::new(),
-            query: String::new(),
-            headers: vec![("content-type".to_owned(), form::URLENCODED.to_owned())],
-            body: Payload::Text(body),
-        },
+        request: form::post(&[
+            ("type", b"server"),
+            ("message", message.as_bytes()),
+            ("client_id", client_id.as_bytes()),
+        ]),
         context: Payload::Text(kind.to_owned()),
     }
 }
@@ -34,6 +27,7 @@ pub fn ask(client_id: &str, message: &Payload) -> Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aileron_plugin::Request;
 
     #[test]
     fn a_text_frame_becomes_a_form() {

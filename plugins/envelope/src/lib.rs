@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use aileron_plugin::{
-    Action, Connection, Exchange, Failure, Frames, Interest, Lifecycle, Payload, Request, Response,
-    Responses, form, log,
+    Action, Connection, Exchange, Failure, Frames, Interest, Lifecycle, Payload, Response, Responses, form,
+    log,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -80,21 +80,14 @@ fn question(client_id: &str, message: &Payload) -> Option<Exchange> {
         Ok(string) => string,
         Err(_) => Cow::Borrowed(data),
     };
-    let body = form::encode(&[
-        ("type", b"server"),
-        ("client_id", client_id.as_bytes()),
-        ("action", envelope.action.as_bytes()),
-        ("message", data.as_bytes()),
-    ]);
     Some(Exchange {
         upstream: None,
-        request: Request {
-            method: "POST".to_owned(),
-            path: String::new(),
-            query: String::new(),
-            headers: vec![("content-type".to_owned(), form::URLENCODED.to_owned())],
-            body: Payload::Text(body),
-        },
+        request: form::post(&[
+            ("type", b"server"),
+            ("client_id", client_id.as_bytes()),
+            ("action", envelope.action.as_bytes()),
+            ("message", data.as_bytes()),
+        ]),
         context: Payload::Text(envelope.id.get().to_owned()),
     })
 }

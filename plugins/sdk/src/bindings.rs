@@ -21,8 +21,8 @@ pub mod imports {
             package aileron:sdk;
 
             world imports {
-                include aileron:gateway/imports@0.1.0;
-                import aileron:gateway/types@0.1.0;
+                include aileron:gateway/imports@0.1.1;
+                import aileron:gateway/types@0.1.1;
             }
         ",
         generate_all,
@@ -65,7 +65,7 @@ macro_rules! hook {
     };
     ($module:ident, $world:literal, with types) => {
         hook!($module, $world, {
-            "aileron:gateway/types@0.1.0": crate::bindings::imports::aileron::gateway::types,
+            "aileron:gateway/types@0.1.1": crate::bindings::imports::aileron::gateway::types,
         });
     };
     ($module:ident, $world:literal, $with:tt) => {
@@ -87,3 +87,8 @@ hook!(lifecycle_hook, "lifecycle-hook");
 hook!(frames_hook, "frames-hook", with types);
 hook!(responses_hook, "responses-hook", with types);
 hook!(pushes_hook, "pushes-hook", with types);
+hook!(handshakes_hook, "handshakes-hook", with types);
+hook!(closings_hook, "closings-hook", with types);
+hook!(timers_hook, "timers-hook", with types);
+hook!(schedules_hook, "schedules-hook", with types);
+hook!(reports_hook, "reports-hook", with types);

@@ -1,7 +1,7 @@
 //! The macro that turns a type into the exports of a component.
 
-/// Makes a type the plugin, for the hooks named: any of `Lifecycle`, `Frames`, `Responses` and `Pushes`, each of which
-/// it implements. Once per crate, whose type is `cdylib`.
+/// Makes a type the plugin, for the hooks named: any of `Lifecycle`, `Frames`, `Responses`, `Pushes`, `Handshakes`,
+/// `Closings`, `Timers`, `Schedules` and `Reports`, each of which it implements. Once per crate, whose type is `cdylib`.
 ///
 /// ```
 /// use aileron_plugin::{Action, Connection, Frames, Interest, Lifecycle, Payload};
@@ -42,6 +42,11 @@ macro_rules! __export_hook {
     ($plugin:ident Frames) => { $crate::__export_hook!($plugin Frames frames_hook); };
     ($plugin:ident Responses) => { $crate::__export_hook!($plugin Responses responses_hook); };
     ($plugin:ident Pushes) => { $crate::__export_hook!($plugin Pushes pushes_hook); };
+    ($plugin:ident Handshakes) => { $crate::__export_hook!($plugin Handshakes handshakes_hook); };
+    ($plugin:ident Closings) => { $crate::__export_hook!($plugin Closings closings_hook); };
+    ($plugin:ident Timers) => { $crate::__export_hook!($plugin Timers timers_hook); };
+    ($plugin:ident Schedules) => { $crate::__export_hook!($plugin Schedules schedules_hook); };
+    ($plugin:ident Reports) => { $crate::__export_hook!($plugin Reports reports_hook); };
     ($plugin:ident $hook:ident $world:ident) => {
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code)]
@@ -57,7 +62,8 @@ macro_rules! __export_hook {
     ($plugin:ident $other:ident) => {
         ::core::compile_error!(::core::concat!(
             "`", ::core::stringify!($other),
-            "` is no hook; the hooks are Lifecycle, Frames, Responses and Pushes"
+            "` is no hook; the hooks are Lifecycle, Frames, Responses, Pushes, Handshakes, Closings, Timers, ",
+            "Schedules and Reports"
         ));
     };
 }

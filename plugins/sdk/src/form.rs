@@ -1,16 +1,19 @@
 //! The two encodings of HTML forms, as PHP reads them into `$_POST`.
 //!
 //! [`encode`] and [`decode`] are for `application/x-www-form-urlencoded`, [`multipart`] is for `multipart/form-data`.
+//! [`post`] makes a request of a form, and [`fields`] reads one, whichever encoding it has.
 
 mod error;
 mod multipart;
 mod parameters;
+mod request;
 
 use form_urlencoded::byte_serialize;
 
 pub use error::FormError;
 pub use multipart::{Part, multipart};
 pub use parameters::{boundary, media_type};
+pub use request::{fields, post};
 
 /// The media type of what [`encode`] gives and [`decode`] takes.
 pub const URLENCODED: &str = "application/x-www-form-urlencoded";

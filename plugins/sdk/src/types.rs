@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::Interest;
 pub use crate::bindings::imports::aileron::gateway::types::{
     Action, Attribute, Closing, Connection, Delivery, Exchange, Failure, Headers, Membership, Payload,
     Publication, Request, Response, Timer, TimerName,
 };
+use crate::{Acceptance, Effect, Interest};
 
 impl Connection {
     /// The value of a fact that the plugin named in its interest. None if this connection does not have it.
@@ -23,6 +23,23 @@ impl Request {
 }
 
 impl Response {
+    /// A response of plain text.
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Payload::Text(body.into()),
+        }
+        .with_header("content-type", "text/plain; charset=utf-8")
+    }
+
+    /// The response with one header more; its name in lower case.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The first value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         first(&self.headers, name)
@@ -59,6 +76,29 @@ impl Payload {
             Self::Text(text) => text.into_bytes(),
             Self::Binary(bytes) => bytes,
         }
+    }
+
+    /// The beginning, for a line of the log: so many characters at most.
+    pub fn excerpt(&self, characters: usize) -> String {
+        // No character is longer than four bytes, so the rest need not be looked at.
+        let bytes = self.as_bytes();
+        let start = &bytes[..bytes.len().min(characters.saturating_mul(4))];
+        String::from_utf8_lossy(start).chars().take(characters).collect()
+    }
+}
+
+impl Action {
+    /// Asks what becomes of the actions before this one in the list: [`Reports`](crate::Reports) is told, with this
+    /// context, which the host does not read.
+    pub fn report(context: Payload) -> Self {
+        Self::Other(("report".to_owned(), context))
+    }
+}
+
+impl Effect {
+    /// More about the effect, by name. None if there is nothing of that name.
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        first(&self.facts, name)
     }
 }
 
@@ -103,6 +143,17 @@ impl Default for Interest {
     }
 }
 
+/// A connection without a subprotocol, a header or an action.
+impl Default for Acceptance {
+    fn default() -> Self {
+        Self {
+            subprotocol: None,
+            headers: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +182,42 @@ mod tests {
         assert_eq!(latin1, Payload::Binary(vec![0xe9]));
         assert_eq!(latin1.as_bytes(), [0xe9]);
         assert_eq!(latin1.into_bytes(), [0xe9]);
+    }
+
+    #[test]
+    fn a_response_of_text_says_so() {
+        let response = Response::text(405, "no").with_header("allow", "GET");
+        let headers = [("content-type", "text/plain; charset=utf-8"), ("allow", "GET")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let expected = Response {
+            status: 405,
+            headers: headers.to_vec(),
+            body: Payload::Text("no".into()),
+        };
+        assert_eq!(response, expected);
+    }
+
+    #[test]
+    fn an_excerpt_counts_characters() {
+        let text = Payload::Text("é".repeat(300));
+        assert_eq!(text.excerpt(2), "éé");
+        assert_eq!(text.excerpt(usize::MAX).chars().count(), 300);
+        assert_eq!(Payload::Binary(b"caf\xe9!".to_vec()).excerpt(9), "caf\u{fffd}!");
+    }
+
+    #[test]
+    fn a_report_is_asked_for_by_its_name() {
+        let context = Payload::Text("a".into());
+        assert_eq!(
+            Action::report(context.clone()),
+            Action::Other(("report".into(), context))
+        );
+        let effect = Effect {
+            outcome: "sent".into(),
+            facts: vec![("recipients".into(), "2".into())],
+        };
+        assert_eq!(effect.fact("recipients"), Some("2"));
+        assert_eq!(effect.fact("cause"), None);
     }
 
     #[test]

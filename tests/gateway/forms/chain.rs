@@ -81,7 +81,7 @@ async fn a_plugin_sends_to_other_connections_and_closes_them() {
     assert_eq!(other.text().await, "sent to you");
     assert_eq!(client.ask("send:nobody").await, "sent");
     gateway
-        .logged(&["WARN", "`send` was not delivered", "nobody"])
+        .logged(&["WARN", "`send` was not done", "nobody", "no such connection"])
         .await;
 
     other.send("close:1006").await;
@@ -96,11 +96,9 @@ async fn an_action_that_the_host_does_not_know_is_logged_and_the_rest_is_done() 
     let mut gateway = Gateway::with_plugins(&[("misbehave", &guest("misbehave"))], QUICK).await;
     let mut client = gateway.connect().await;
     assert_eq!(client.ask("unsupported").await, "the rest is done");
-    for action in ["publish", "dance", "subscribe"] {
-        gateway
-            .logged(&["WARN", "is not known to this host", action])
-            .await;
-    }
+    gateway
+        .logged(&["WARN", "is not known to this host", "dance"])
+        .await;
 }
 
 #[tokio::test]

@@ -1,0 +1,367 @@
+//! From what the TOML says to what it means. Everything that can be wrong with a configuration is found here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::{ConfigError, Source};
+use super::types::{self, UrlProblem, check_filter, parse_listen, parse_upstream_url};
+use super::{
+    Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Push, Route,
+    Schedule, Token, Topic, Upstream, raw,
+};
+
+/// A schedule is no clock.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Carries the source along, so that each complaint can point into it.
+pub(super) struct Validator<'a> {
+    pub(super) source: &'a Source,
+}
+
+/// A value, and where it stands: none for one of the command line or a default.
+struct Located<T>(T, Option<Range<usize>>);
+
+impl Validator<'_> {
+    pub(super) fn config(&self, raw: raw::Config, overrides: Overrides) -> Result<Config, ConfigError> {
+        let listen = self.listen(overrides.listen.as_deref(), &raw.listen)?;
+        let push_path = raw.push.path.clone();
+        let push = self.push(raw.push, &listen)?;
+        let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
+        let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
+        Ok(Config {
+            listen: listen.0,
+            client_id: raw.client_id,
+            in_flight: self.at_least_one("in-flight", &raw.in_flight)?,
+            max_message: raw.max_message.0,
+            max_queue: raw.max_queue.0,
+            origins: self.origins(raw.origins)?,
+            max_topics: raw.max_topics,
+            max_attributes: raw.max_attributes.0,
+            max_history: raw.max_history.0,
+            heartbeat: Heartbeat {
+                ping_interval: raw.ping_interval.or_never(),
+                pong_timeout: raw.pong_timeout.0,
+                idle_timeout: raw.idle_timeout.or_never(),
+                max_age: raw.max_age.or_never(),
+            },
+            push,
+            closings: self.closings(&raw.closings)?,
+            topics: self.topics(raw.topic)?,
+            schedules: self.schedules(raw.schedule, &upstreams)?,
+            upstreams,
+            plugins: self.plugins(raw.plugins, overrides.plugins),
+            routes,
+            log: self.log(raw.log)?,
+        })
+    }
+
+    fn listen(
+        &self,
+        flag: Option<&str>,
+        raw: &toml::Spanned<String>,
+    ) -> Result<Located<SocketAddr>, ConfigError> {
+        match flag {
+            Some(text) => parse_listen(text)
+                .map(|address| Located(address, None))
+                .map_err(|problem| ConfigError::flag("--listen", problem)),
+            None => self.listen_in_file(raw),
+        }
+    }
+
+    fn listen_in_file(&self, raw: &toml::Spanned<String>) -> Result<Located<SocketAddr>, ConfigError> {
+        parse_listen(raw.get_ref())
+            .map(|address| Located(address, Some(raw.span())))
+            .map_err(|problem| self.source.error(Some(raw.span()), problem))
+    }
+
+    /// Pushing is for the application alone: beyond loopback it takes a token (architecture, invariant 7).
+    fn push(&self, raw: raw::Push, clients: &Located<SocketAddr>) -> Result<Push, ConfigError> {
+        let listen = raw.listen.map(|text| self.listen_in_file(&text)).transpose()?;
+        if !raw.path.get_ref().starts_with('/') {
+            let problem = format!(
+                "`{}` is no path; it begins with `/`, such as \"/send\"",
+                raw.path.get_ref()
+            );
+            return Err(self.source.error(Some(raw.path.span()), problem));
+        }
+        let token = match raw.token {
+            Some(token) if token.get_ref().is_empty() => {
+                let problem = "the token is empty; leave it out, or set a long random text".to_owned();
+                return Err(self.source.error(Some(token.span()), problem));
+            }
+            token => token.map(|token| Token::new(token.into_inner())),
+        };
+        let Located(reachable, span) = listen.as_ref().unwrap_or(clients);
+        if token.is_none() && !reachable.ip().is_loopback() {
+            let problem = format!(
+                "anyone who reaches {reachable} could push to every client: set [push] token to a long random text, \
+                 or [push] listen to a loopback address such as \"127.0.0.1:8081\""
+            );
+            return Err(self.source.error(span.clone(), problem));
+        }
+        let own = listen.map(|Located(address, _)| address);
+        Ok(Push {
+            listen: own.filter(|own| *own != clients.0 || own.port() == 0),
+            path: raw.path.into_inner(),
+            token,
+        })
+    }
+
+    fn upstreams(
+        &self,
+        default: raw::Upstream,
+        named: BTreeMap<String, toml::Spanned<raw::Upstream>>,
+        url: Option<String>,
+        script: Option<String>,
+    ) -> Result<Vec<Upstream>, ConfigError> {
+        let url = match url {
+            Some(url) => Located(url, None),
+            None => match default.url.clone() {
+                Some(url) => Located(url.get_ref().clone(), Some(url.span())),
+                None => Located(raw::DEFAULT_URL.to_owned(), None),
+            },
+        };
+        let mut default = default;
+        if let Some(script) = script {
+            default.script = Some(toml::Spanned::new(0..0, script));
+        }
+        let mut upstreams = vec![self.upstream(DEFAULT.to_owned(), url, default)?];
+        for (name, raw) in named {
+            let span = raw.span();
+            let raw = raw.into_inner();
+            if name == DEFAULT {
+                let problem = "the upstream `default` is the one of [upstream]; give this one another name";
+                return Err(self.source.error(Some(span), problem.to_owned()));
+            }
+            let Some(url) = raw.url.clone() else {
+                let problem = format!("[upstreams.{name}] needs `url`, which says where it is");
+                return Err(self.source.error(Some(span), problem));
+            };
+            let url = Located(url.get_ref().clone(), Some(url.span()));
+            upstreams.push(self.upstream(name, url, raw)?);
+        }
+        Ok(upstreams)
+    }
+
+    fn upstream(
+        &self,
+        name: String,
+        url: Located<String>,
+        raw: raw::Upstream,
+    ) -> Result<Upstream, ConfigError> {
+        let Located(text, span) = url;
+        let script_span = raw.script.as_ref().map(toml::Spanned::span);
+        let script = raw.script.map(toml::Spanned::into_inner);
+        let url = parse_upstream_url(&text, script).map_err(|problem| {
+            let (flag, span, problem) = match problem {
+                UrlProblem::Url(problem) => ("--upstream", span, problem),
+                UrlProblem::Script(problem) => ("--script", script_span, problem),
+            };
+            // What stands nowhere in the file is of the command line.
+            match span.filter(|span| !span.is_empty()) {
+                Some(span) => self.source.error(Some(span), problem),
+                None => ConfigError::flag(flag, problem),
+            }
+        })?;
+        Ok(Upstream {
+            name,
+            url,
+            timeout: raw.timeout.0,
+            max_answer: raw.max_answer.0,
+            max_requests: self.at_least_one("max-requests", &raw.max_requests)?,
+            max_waiting: raw.max_waiting,
+            keep: raw.keep,
+        })
+    }
+
+    fn routes(
+        &self,
+        path: &toml::Spanned<String>,
+        routes: Vec<raw::Route>,
+        upstreams: &[Upstream],
+        push_path: &toml::Spanned<String>,
+    ) -> Result<Vec<Route>, ConfigError> {
+        let top = Route {
+            path: self.path(path, push_path)?,
+            plugins: None,
+            upstream: 0,
+        };
+        let mut all: Vec<Route> = Vec::new();
+        for raw in routes {
+            let path = self.path(&raw.path, push_path)?;
+            if all.iter().any(|other| other.path == path) {
+                let problem = format!("there is a route for `{path}` already; make them one");
+                return Err(self.source.error(Some(raw.path.span()), problem));
+            }
+            let upstream = match raw.upstream {
+                None => 0,
+                Some(name) => self.upstream_index(&name, upstreams)?,
+            };
+            all.push(Route {
+                path,
+                plugins: raw.plugins,
+                upstream,
+            });
+        }
+        // A route may say more about the top-level path.
+        if all.iter().all(|route| route.path != top.path) {
+            all.insert(0, top);
+        }
+        Ok(all)
+    }
+
+    /// A path that clients connect to, which is never the one of pushes.
+    fn path(
+        &self,
+        raw: &toml::Spanned<String>,
+        push_path: &toml::Spanned<String>,
+    ) -> Result<PathPattern, ConfigError> {
+        let pattern = PathPattern::parse(raw.get_ref())
+            .map_err(|problem| self.source.error(Some(raw.span()), problem))?;
+        if pattern.matches(push_path.get_ref()) {
+            let problem = format!(
+                "clients connect to `{pattern}`, but `{}` is the path of pushes; change this one or [push] path",
+                push_path.get_ref()
+            );
+            // One of the two stands in the file: the defaults differ.
+            let span = Some(raw.span()).filter(|span| !span.is_empty());
+            return Err(self.source.error(span.or(Some(push_path.span())), problem));
+        }
+        Ok(pattern)
+    }
+
+    fn upstream_index(
+        &self,
+        name: &toml::Spanned<String>,
+        upstreams: &[Upstream],
+    ) -> Result<usize, ConfigError> {
+        upstreams
+            .iter()
+            .position(|upstream| upstream.name == *name.get_ref())
+            .ok_or_else(|| {
+                let known: Vec<_> = upstreams
+                    .iter()
+                    .map(|upstream| format!("`{}`", upstream.name))
+                    .collect();
+                let problem = format!(
+                    "there is no upstream `{}`, only {}; a new one is added by [upstreams.NAME] with its url",
+                    name.get_ref(),
+                    known.join(", ")
+                );
+                self.source.error(Some(name.span()), problem)
+            })
+    }
+
+    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Plugins {
+        let settings = raw.config.into_iter().map(|(name, table)| {
+            let settings = table
+                .into_iter()
+                .map(|(key, value)| (key, types::setting_text(&value)))
+                .collect();
+            (name, settings)
+        });
+        Plugins {
+            built_in: raw.built_in,
+            // The command line is relative to the working directory, the file's words are relative to the file.
+            dir: dir.or_else(|| raw.dir.map(|dir| self.source.directory().join(dir))),
+            cache: raw.cache.map(|dir| self.source.directory().join(dir)),
+            settle: raw.settle.0,
+            poll: raw.poll.0,
+            time_limit: raw.time_limit.0,
+            memory_limit: raw.memory_limit.0,
+            keyvalue_limit: raw.keyvalue_limit.0,
+            settings: settings.collect(),
+        }
+    }
+
+    fn origins(&self, raw: toml::Spanned<raw::Origins>) -> Result<Origins, ConfigError> {
+        let span = raw.span();
+        raw.into_inner()
+            .check()
+            .map_err(|problem| self.source.error(Some(span), problem))
+    }
+
+    fn closings(&self, raw: &raw::Closings) -> Result<Closings, ConfigError> {
+        let rate = self.at_least_one("rate", &raw.rate)?;
+        Ok(Closings {
+            rate: u32::try_from(rate).unwrap_or(u32::MAX),
+            max_waiting: raw.max_waiting,
+            retry_for: raw.retry_for.0,
+        })
+    }
+
+    fn topics(&self, raw: Vec<raw::Topic>) -> Result<Vec<Topic>, ConfigError> {
+        let mut topics: Vec<Topic> = Vec::new();
+        for raw in raw {
+            let span = Some(raw.name.span());
+            let name = raw.name.into_inner();
+            let inner = name.strip_suffix('*').unwrap_or(&name);
+            if name.is_empty() || inner.contains('*') || name.chars().any(char::is_control) {
+                let problem =
+                    format!("`{name}` names no topics; write \"news\", or \"room.*\" for all that begin so");
+                return Err(self.source.error(span, problem));
+            }
+            if topics.iter().any(|other| other.name == name) {
+                let problem = format!("there is a [[topic]] `{name}` already; make them one");
+                return Err(self.source.error(span, problem));
+            }
+            topics.push(Topic {
+                name,
+                history: self.at_least_one("history", &raw.history)?,
+                history_time: raw.history_time.0,
+            });
+        }
+        Ok(topics)
+    }
+
+    fn schedules(
+        &self,
+        raw: Vec<raw::Schedule>,
+        upstreams: &[Upstream],
+    ) -> Result<Vec<Schedule>, ConfigError> {
+        let mut schedules: Vec<Schedule> = Vec::new();
+        for raw in raw {
+            let span = Some(raw.name.span());
+            let name = raw.name.into_inner();
+            if name.is_empty() || schedules.iter().any(|other| other.name == name) {
+                let problem = format!("`{name}` is no name for a schedule; each needs one of its own");
+                return Err(self.source.error(span, problem));
+            }
+            if raw.every.get_ref().0 < SHORTEST_INTERVAL {
+                let problem = format!("`every` must be at least {SHORTEST_INTERVAL:?}");
+                return Err(self.source.error(Some(raw.every.span()), problem));
+            }
+            let upstream = match raw.upstream {
+                None => 0,
+                Some(name) => self.upstream_index(&name, upstreams)?,
+            };
+            schedules.push(Schedule {
+                name,
+                every: raw.every.get_ref().0,
+                upstream,
+            });
+        }
+        Ok(schedules)
+    }
+
+    fn log(&self, raw: raw::Log) -> Result<Log, ConfigError> {
+        check_filter(raw.filter.get_ref())
+            .map_err(|problem| self.source.error(Some(raw.filter.span()), problem))?;
+        Ok(Log {
+            filter: raw.filter.into_inner(),
+            format: raw.format,
+        })
+    }
+
+    fn at_least_one(&self, key: &str, raw: &toml::Spanned<usize>) -> Result<usize, ConfigError> {
+        match raw.get_ref() {
+            0 => Err(self
+                .source
+                .error(Some(raw.span()), format!("`{key}` must be 1 or more"))),
+            n => Ok(*n),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Requests that must arrive: what plugins forward when a connection has gone. Nobody is there any more who would notice
+//! that one was lost.
+//!
+//! They wait in a queue that is bounded by number, and leave at a bounded rate, a few at a time, so that ten thousand
+//! clients that go at once do not take PHP-FPM away from those who stay. One that fails is tried again with growing
+//! pauses, under the same `Idempotency-Key`, until it is answered or given up. The plugin hears how it ended, once.
+//!
+//! The queue is in memory: what it holds when the process dies is lost, and `/connections` tells who is really there.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, Semaphore};
+
+use crate::config::Closings;
+use crate::effects::World;
+use crate::journey::{Journey, Step};
+use crate::message::{Exchange, Failure, Outcome};
+
+/// Requests under way at a time.
+const PLACES: usize = 4;
+/// The pause after the first try; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The queue, and what it takes to empty it.
+pub struct Deliveries {
+    world: Arc<World>,
+    settings: Closings,
+    queue: Mutex<Queue>,
+    /// Something was added.
+    added: Notify,
+    /// Nothing is waiting or under way.
+    emptied: Notify,
+    serial: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The one that is due first is on top.
+    waiting: BinaryHeap<Reverse<Delivery>>,
+    under_way: usize,
+}
+
+struct Delivery {
+    due: Instant,
+    since: Instant,
+    tries: u32,
+    /// The one of the connection's route.
+    default: usize,
+    upstream: usize,
+    exchange: Exchange,
+    journey: Journey,
+}
+
+impl Deliveries {
+    /// An empty queue. `run` must be running for anything to leave it.
+    pub fn new(world: Arc<World>, settings: Closings) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            settings,
+            queue: Mutex::default(),
+            added: Notify::new(),
+            emptied: Notify::new(),
+            serial: AtomicU64::new(0),
+        })
+    }
+
+    /// Does what a journey asks for, here and now, and queues its requests. `default` is the index of the upstream for
+    /// those that name none.
+    pub fn begin(self: &Arc<Self>, mut journey: Journey, default: usize) {
+        loop {
+            match journey.step() {
+                Step::Act(action) => {
+                    let effect = self.world.act(&journey, action);
+                    journey.note(effect);
+                }
+                Step::Ask(exchange) => {
+                    if let Some(refused) = self.add(journey, default, exchange) {
+                        journey = refused;
+                        continue;
+                    }
+                    return;
+                }
+                Step::Wait(result) => {
+                    let deliveries = self.clone();
+                    self.lock().under_way += 1;
+                    tokio::spawn(async move {
+                        journey.decided(result.await.ok());
+                        deliveries.begin(journey, default);
+                        deliveries.one_less();
+                    });
+                    return;
+                }
+                Step::Done => return,
+            }
+        }
+    }
+
+    /// Queues a request. Gives the journey back, which has heard why, if that cannot be done.
+    fn add(&self, mut journey: Journey, default: usize, mut exchange: Exchange) -> Option<Journey> {
+        let upstream = match self.world.upstream(default, exchange.upstream.as_deref()) {
+            Ok(upstream) => upstream,
+            Err(failure) => {
+                journey.answered(exchange.context, Err(failure));
+                return Some(journey);
+            }
+        };
+        let mut queue = self.lock();
+        if queue.waiting.len() >= self.settings.max_waiting {
+            drop(queue);
+            self.world.metrics.delivery("lost");
+            tracing::error!(
+                waiting = self.settings.max_waiting,
+                "a close event is lost: too many wait already ([closings] max-waiting)"
+            );
+            let text = format!("{} requests wait already", self.settings.max_waiting);
+            journey.answered(exchange.context, Err(Failure::Overloaded(text)));
+            return Some(journey);
+        }
+        exchange
+            .request
+            .headers
+            .push(("idempotency-key".to_owned(), self.key()));
+        let now = Instant::now();
+        queue.waiting.push(Reverse(Delivery {
+            due: now,
+            since: now,
+            tries: 0,
+            default,
+            upstream,
+            exchange,
+            journey,
+        }));
+        self.world
+            .metrics
+            .deliveries_waiting
+            .set(queue.waiting.len() as i64);
+        drop(queue);
+        self.added.notify_one();
+        None
+    }
+
+    /// Unlike those of any other run of the gateway.
+    fn key(&self) -> String {
+        let began = self.world.registry.started();
+        let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        format!("close-{:x}-{serial:x}", began.as_millis())
+    }
+
+    /// Delivers for ever.
+    pub async fn run(self: Arc<Self>) {
+        let places = Arc::new(Semaphore::new(PLACES));
+        let pace = Duration::from_secs(1) / self.settings.rate;
+        let mut next = Instant::now();
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else {
+                return;
+            };
+            let delivery = self.next().await;
+            tokio::time::sleep_until(next.into()).await;
+            next = next.max(Instant::now()) + pace;
+            let deliveries = self.clone();
+            tokio::spawn(async move {
+                deliveries.deliver(delivery).await;
+                deliveries.one_less();
+                drop(place);
+            });
+        }
+    }
+
+    /// Waits for the first that is due.
+    async fn next(&self) -> Delivery {
+        loop {
+            let added = self.added.notified();
+            let due = {
+                let mut queue = self.lock();
+                let due = queue.waiting.peek().map(|Reverse(delivery)| delivery.due);
+                if due.is_some_and(|due| due <= Instant::now())
+                    && let Some(Reverse(delivery)) = queue.waiting.pop()
+                {
+                    queue.under_way += 1;
+                    self.world
+                        .metrics
+                        .deliveries_waiting
+                        .set(queue.waiting.len() as i64);
+                    return delivery;
+                }
+                due
+            };
+            match due {
+                None => added.await,
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due.into(), added).await;
+                }
+            }
+        }
+    }
+
+    async fn deliver(self: &Arc<Self>, mut delivery: Delivery) {
+        let request = &delivery.exchange.request;
+        let outcome = self.world.upstreams.send(delivery.upstream, request).await;
+        let is_late = delivery.since.elapsed() >= self.settings.retry_for;
+        match failure(&outcome) {
+            None => self.world.metrics.delivery("delivered"),
+            Some(cause) if is_late => {
+                self.world.metrics.delivery("lost");
+                tracing::error!(
+                    cause,
+                    tries = delivery.tries + 1,
+                    "a close event is lost: not delivered in time ([closings] retry-for)"
+                );
+            }
+            Some(cause) => {
+                let pause = pause(delivery.tries);
+                tracing::debug!(cause, ?pause, "a close event will be sent again");
+                self.world.metrics.delivery("retried");
+                delivery.tries += 1;
+                delivery.due = Instant::now() + pause;
+                self.lock().waiting.push(Reverse(delivery));
+                return;
+            }
+        }
+        let Delivery {
+            mut journey,
+            exchange,
+            default,
+            ..
+        } = delivery;
+        journey.answered(exchange.context, outcome);
+        self.begin(journey, default);
+    }
+
+    /// How many are waiting or under way.
+    pub fn count(&self) -> usize {
+        let queue = self.lock();
+        queue.waiting.len() + queue.under_way
+    }
+
+    /// Waits until nothing is waiting or under way.
+    pub async fn drained(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn one_less(&self) {
+        self.lock().under_way -= 1;
+        if self.count() == 0 {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Nothing here leaves the queue half changed, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a request must be sent again. An answer below 500 is one, whatever it says; a request that cannot be sent at all
+/// will not do better the next time.
+fn failure(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Ok(response) if response.status >= 500 => Some(format!("status {}", response.status)),
+        Ok(_) | Err(Failure::TooLarge(_)) => None,
+        Err(Failure::Other(kind, _)) if kind == "bad-request" => None,
+        Err(failure) => Some(failure.to_string()),
+    }
+}
+
+/// Chance spreads those that failed together.
+fn pause(tries: u32) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(tries));
+    doubled.min(LONGEST_PAUSE).mul_f64(0.75 + fastrand::f64() / 2.0)
+}
+
+impl PartialEq for Delivery {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Delivery {}
+
+impl PartialOrd for Delivery {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Delivery {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.due.cmp(&other.due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Payload, Response};
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let seconds = |tries| pause(tries).as_secs_f64();
+        assert!((0.375..0.625).contains(&seconds(0)));
+        assert!((1.5..2.5).contains(&seconds(2)));
+        for tries in [10, 31, u32::MAX] {
+            assert!((7.5..=12.5).contains(&seconds(tries)));
+        }
+    }
+
+    #[test]
+    fn what_php_has_answered_is_not_sent_again() {
+        let status = |status| {
+            Ok(Response {
+                status,
+                headers: Vec::new(),
+                body: Payload::Text("".into()),
+            })
+        };
+        for outcome in [
+            status(200),
+            status(404),
+            Err(Failure::TooLarge(String::new())),
+            Err(Failure::Other("bad-request".to_owned(), String::new())),
+        ] {
+            assert_eq!(failure(&outcome), None, "{outcome:?}");
+        }
+        for outcome in [
+            status(500),
+            status(503),
+            Err(Failure::Timeout(String::new())),
+            Err(Failure::Unreachable(String::new())),
+            Err(Failure::Other("bad-answer".to_owned(), String::new())),
+        ] {
+            assert!(failure(&outcome).is_some(), "{outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What is known of a connection: its handshake, and the attributes that were set since.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use super::ConnectionId;
+
+/// What is known of a connection. Kept for each open connection, so it is kept small.
+#[derive(Debug)]
+pub struct Peer {
+    /// The connection's name.
+    pub id: ConnectionId,
+    /// Of the socket.
+    pub remote_address: SocketAddr,
+    /// When the handshake came.
+    pub opened: SystemTime,
+    /// Path of the handshake's request.
+    pub path: Box<str>,
+    /// Its query, without the `?`.
+    pub query: Box<str>,
+    /// Its headers: a line each, `name: value`, names in lower case.
+    pub headers: Box<str>,
+    /// The one that was agreed on; set before the connection opens.
+    pub subprotocol: OnceLock<Box<str>>,
+    /// By name, sorted. Empty it costs no allocation.
+    attributes: Mutex<Vec<(Box<str>, Box<str>)>>,
+}
+
+/// A connection's attributes are over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttributesFull;
+
+impl Peer {
+    /// A connection that begins now, without attributes.
+    pub fn new(id: ConnectionId, remote_address: SocketAddr, path: &str, query: &str, headers: &str) -> Self {
+        Self {
+            id,
+            remote_address,
+            opened: SystemTime::now(),
+            path: path.into(),
+            query: query.into(),
+            headers: headers.into(),
+            subprotocol: OnceLock::new(),
+            attributes: Mutex::default(),
+        }
+    }
+
+    /// The first header of a name, which is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// A fact of the connection, by the names that `wit/types.wit` lists.
+    pub fn fact(&self, name: &str) -> Option<Cow<'_, str>> {
+        match name {
+            "path" => Some(Cow::Borrowed(&*self.path)),
+            "query" => Some(Cow::Borrowed(&*self.query)),
+            "remote-address" => Some(Cow::Owned(self.remote_address.to_string())),
+            "subprotocol" => self.subprotocol.get().map(|name| Cow::Borrowed(&**name)),
+            "attributes" => self.attributes_as_query().map(Cow::Owned),
+            _ => match name.strip_prefix("attribute.") {
+                Some(name) => self.attribute(name).map(Cow::Owned),
+                None => self.header(name.strip_prefix("header.")?).map(Cow::Borrowed),
+            },
+        }
+    }
+
+    /// Whether a name is one that connections may have: what `fact` knows.
+    pub fn knows_fact(name: &str) -> bool {
+        matches!(
+            name,
+            "path" | "query" | "remote-address" | "subprotocol" | "attributes"
+        ) || name.starts_with("header.")
+            || name.starts_with("attribute.")
+    }
+
+    /// The value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        let attributes = self.lock();
+        let place = find(&attributes, name).ok()?;
+        attributes.get(place).map(|(_, value)| value.to_string())
+    }
+
+    /// All attributes, sorted by name.
+    pub fn attributes(&self) -> Vec<(String, String)> {
+        let owned = |(name, value): &(Box<str>, Box<str>)| (name.to_string(), value.to_string());
+        self.lock().iter().map(owned).collect()
+    }
+
+    /// Sets or removes an attribute. `limit` is for all names and values together, in bytes.
+    pub fn set_attribute(&self, name: &str, value: Option<&str>, limit: usize) -> Result<(), AttributesFull> {
+        let mut attributes = self.lock();
+        let place = find(&attributes, name);
+        let Some(value) = value else {
+            if let Ok(place) = place {
+                attributes.remove(place);
+            }
+            return Ok(());
+        };
+        let others = attributes.iter().filter(|(other, _)| **other != *name);
+        let size: usize = others.map(|(name, value)| name.len() + value.len()).sum();
+        if size + name.len() + value.len() > limit {
+            return Err(AttributesFull);
+        }
+        match place {
+            Ok(place) => {
+                if let Some((_, old)) = attributes.get_mut(place) {
+                    *old = value.into();
+                }
+            }
+            Err(place) => attributes.insert(place, (name.into(), value.into())),
+        }
+        Ok(())
+    }
+
+    fn attributes_as_query(&self) -> Option<String> {
+        let attributes = self.lock();
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(attributes.iter());
+        Some(query.finish()).filter(|query| !query.is_empty())
+    }
+
+    /// Nothing below leaves the list half changed, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, Vec<(Box<str>, Box<str>)>> {
+        self.attributes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(attributes: &[(Box<str>, Box<str>)], name: &str) -> Result<usize, usize> {
+    attributes.binary_search_by(|(other, _)| (**other).cmp(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        let headers = "host: x\ncookie: s=1; t=2\ncookie: u";
+        Peer::new("1".into(), ([127, 0, 0, 1], 5).into(), "/ws", "a=b", headers)
+    }
+
+    #[test]
+    fn facts_come_by_name() {
+        let peer = peer();
+        let facts = [
+            ("path", Some("/ws")),
+            ("query", Some("a=b")),
+            ("remote-address", Some("127.0.0.1:5")),
+            ("subprotocol", None),
+            ("header.cookie", Some("s=1; t=2")),
+            ("header.hos", None),
+            ("attribute.user", None),
+            ("attributes", None),
+            ("color", None),
+        ];
+        for (name, value) in facts {
+            assert_eq!(peer.fact(name).as_deref(), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_facts_until_they_are_removed() {
+        let peer = peer();
+        for (name, value) in [("user", "ann"), ("room", "a&b"), ("user", "bob")] {
+            assert_eq!(peer.set_attribute(name, Some(value), 100), Ok(()));
+        }
+        assert_eq!(peer.fact("attribute.user").as_deref(), Some("bob"));
+        assert_eq!(peer.fact("attributes").as_deref(), Some("room=a%26b&user=bob"));
+        assert_eq!(peer.set_attribute("user", None, 100), Ok(()));
+        assert_eq!(peer.set_attribute("nothing", None, 100), Ok(()));
+        assert_eq!(peer.attributes(), [("room".to_owned(), "a&b".to_owned())]);
+    }
+
+    #[test]
+    fn attributes_have_a_limit_that_a_replaced_value_does_not_count_for() {
+        let peer = peer();
+        assert_eq!(peer.set_attribute("a", Some("123456789"), 10), Ok(()));
+        assert_eq!(peer.set_attribute("b", Some(""), 10), Err(AttributesFull));
+        assert_eq!(peer.set_attribute("a", Some("987654321"), 10), Ok(()));
+    }
+}

@@ -1,0 +1,388 @@
+//! The registry against a model of it, and under threads: whatever happens in whatever order, nothing is left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::FutureExt;
+use proptest::prelude::*;
+
+use super::*;
+
+const FOREVER: Duration = Duration::from_secs(1_000_000);
+
+fn registry() -> Arc<Registry> {
+    let limits = Limits {
+        message: 1000,
+        topics: 3,
+        attributes: 100,
+        history: 100_000,
+    };
+    let kept = Kept {
+        name: "kept.*".to_owned(),
+        retention: Retention {
+            messages: 5,
+            time: Duration::from_secs(60),
+        },
+    };
+    Arc::new(Registry::new(limits, vec![kept]))
+}
+
+fn connect_with(registry: &Arc<Registry>, id: &str, query: &str) -> (Registration, Arc<Outbox>) {
+    let peer = Peer::new(id.into(), ([127, 0, 0, 1], 1).into(), "/", query, "");
+    let outbox = Arc::new(Outbox::new(100_000));
+    (registry.register(Arc::new(peer), outbox.clone()), outbox)
+}
+
+fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<Outbox>) {
+    connect_with(registry, id, "")
+}
+
+fn text(text: &str) -> Payload {
+    Payload::Text(text.into())
+}
+
+/// What is in a queue, as text.
+fn received(outbox: &Outbox) -> Vec<String> {
+    let texts = std::iter::from_fn(|| outbox.try_next()).map(|item| match item {
+        Outbound::Message(Payload::Text(text)) => text.to_string(),
+        other => format!("{other:?}"),
+    });
+    texts.collect()
+}
+
+fn publish(registry: &Registry, topic: &str, message: &str) -> Published {
+    registry.publish(topic, &text(message), &[]).unwrap()
+}
+
+#[test]
+fn a_name_belongs_to_who_took_it_last() {
+    let registry = registry();
+    let (old, _) = connect(&registry, "a");
+    let (new, outbox) = connect(&registry, "a");
+    drop(old);
+    assert_eq!(registry.count(), 1, "the older one's end is not the newer one's");
+    assert_eq!(registry.send("a", text("x")), Ok(()));
+    assert_eq!(received(&outbox), ["x"]);
+    drop(new);
+    assert_eq!(registry.send("a", text("x")), Err(SendError::NotFound));
+    assert_eq!(registry.count(), 0);
+}
+
+#[tokio::test]
+async fn closing_all_reaches_those_who_come_late_and_ends_with_the_last() {
+    let registry = registry();
+    let (first, outbox) = connect(&registry, "a");
+    let mut all = Box::pin(registry.close_all());
+    assert!((&mut all).now_or_never().is_none());
+    assert!(matches!(
+        outbox.try_next(),
+        Some(Outbound::Close { code: GOING_AWAY, .. })
+    ));
+    let (late, outbox) = connect(&registry, "b");
+    assert!(matches!(
+        outbox.try_next(),
+        Some(Outbound::Close { code: GOING_AWAY, .. })
+    ));
+    drop(first);
+    assert!((&mut all).now_or_never().is_none());
+    drop(late);
+    all.await;
+}
+
+#[test]
+fn a_publication_reaches_subscribers_but_those_who_are_left_out() {
+    let registry = registry();
+    let clients = ["a", "b", "c"].map(|id| connect(&registry, id));
+    for id in ["a", "b"] {
+        registry.subscribe(id, "news").unwrap();
+    }
+    let published = registry.publish("news", &text("x"), &["b".to_owned()]).unwrap();
+    assert_eq!(
+        published,
+        Published {
+            recipients: 1,
+            ..Published::default()
+        }
+    );
+    assert_eq!(publish(&registry, "*", "all").recipients, 3);
+    let got = clients.each_ref().map(|(_, outbox)| received(outbox).join(" "));
+    assert_eq!(got, ["x all", "all", "all"]);
+    assert_eq!(publish(&registry, "nobody", "x"), Published::default());
+}
+
+#[test]
+fn a_full_queue_misses_a_publication_and_delays_nobody() {
+    let registry = registry();
+    let (_slow, full) = connect(&registry, "slow");
+    let (_quick, outbox) = connect(&registry, "quick");
+    for id in ["slow", "quick"] {
+        registry.subscribe(id, "news").unwrap();
+        registry.subscribe(id, "kept.1").unwrap();
+    }
+    while full.push(Outbound::Message(text(&"x".repeat(900)))).is_ok() {}
+    let published = publish(&registry, "news", &"y".repeat(900));
+    assert_eq!((published.recipients, published.congested), (1, 1));
+    assert!(!full.is_closed(), "a plain topic may have gaps");
+    let published = publish(&registry, "kept.1", &"z".repeat(900));
+    assert_eq!((published.recipients, published.congested), (1, 1));
+    assert!(full.is_closed(), "one with a history may not");
+    assert_eq!(received(&outbox).len(), 3);
+}
+
+#[test]
+fn bounds_are_held() {
+    let registry = registry();
+    let _client = connect(&registry, "a");
+    assert_eq!(
+        registry.send("a", text(&"x".repeat(1001))),
+        Err(SendError::TooLarge)
+    );
+    assert_eq!(
+        registry.publish("t", &text(&"x".repeat(1001)), &[]),
+        Err(SendError::TooLarge)
+    );
+    for name in ["1", "2", "3", "3"] {
+        assert_eq!(registry.subscribe("a", name), Ok(()));
+    }
+    assert_eq!(registry.subscribe("a", "4"), Err(SendError::Topics));
+    registry.unsubscribe("a", "2").unwrap();
+    assert_eq!(registry.subscribe("a", "4"), Ok(()));
+    assert_eq!(registry.topics_of("a"), ["1", "3", "4"]);
+    for name in ["", "*", "a\nb", &"x".repeat(256)] {
+        assert_eq!(registry.subscribe("a", name), Err(SendError::Name), "{name:?}");
+    }
+    let long = "x".repeat(101);
+    assert_eq!(
+        registry.set_attribute("a", "n", Some(&long)),
+        Err(SendError::Attributes)
+    );
+    assert_eq!(registry.subscribe("b", "1"), Err(SendError::NotFound));
+}
+
+#[test]
+fn a_name_joins_with_its_first_connection_and_leaves_with_its_last() {
+    let registry = registry();
+    let (_watcher, heard) = connect(&registry, "watcher");
+    registry.subscribe("watcher", "room:presence").unwrap();
+    let mut clients = BTreeMap::new();
+    for (id, user) in [("1", Some("ann")), ("2", Some("ann")), ("3", None)] {
+        clients.insert(id, connect(&registry, id));
+        registry.set_attribute(id, "user", user).unwrap();
+        registry.subscribe(id, "room").unwrap();
+    }
+    let members: BTreeSet<_> = registry.members("room", 10).into_iter().collect();
+    assert_eq!(members, BTreeSet::from([("3".into(), 1), ("ann".into(), 2)]));
+    // A new name counts for later subscriptions.
+    registry.set_attribute("1", "user", Some("eve")).unwrap();
+    for id in ["1", "2", "3"] {
+        clients.remove(id);
+    }
+    let events = [("join", "ann"), ("join", "3"), ("leave", "ann"), ("leave", "3")];
+    let expected =
+        events.map(|(event, member)| format!(r#"{{"topic":"room","event":"{event}","member":"{member}"}}"#));
+    assert_eq!(received(&heard), expected);
+    assert_eq!(registry.subscriber_count("room"), 0);
+}
+
+/// What a client that resumes is told first.
+fn resumed(registry: &Arc<Registry>, position: &str) -> Vec<String> {
+    let query = format!("a=b&resume=kept.1%3A{position}&resume=nonsense");
+    let (_client, outbox) = connect_with(registry, "resuming", &query);
+    registry.subscribe("resuming", "kept.1").unwrap();
+    let first = received(&outbox);
+    // A position is good for once: what comes later was not missed.
+    registry.unsubscribe("resuming", "kept.1").unwrap();
+    registry.subscribe("resuming", "kept.1").unwrap();
+    let again = received(&outbox);
+    assert!(again.len() == 1 && !again[0].contains("recovered"), "{again:?}");
+    first
+}
+
+#[test]
+fn who_comes_back_gets_what_was_missed_or_is_told() {
+    let registry = registry();
+    let (_client, outbox) = connect(&registry, "a");
+    registry.subscribe("a", "kept.1").unwrap();
+    let first: serde_json::Value = serde_json::from_str(&received(&outbox)[0]).unwrap();
+    assert_eq!(first["subscribed"], true);
+    assert_eq!(first["offset"], 0);
+    assert!(first.get("recovered").is_none());
+    let epoch = first["epoch"].as_str().unwrap().to_owned();
+    for n in 1..=7 {
+        let published = publish(&registry, "kept.1", &format!("m{n}"));
+        assert_eq!(published.position.unwrap().offset, n);
+    }
+    assert_eq!(received(&outbox).len(), 7);
+
+    let data = |frames: &[String]| -> Vec<String> {
+        let values = frames
+            .iter()
+            .map(|frame| serde_json::from_str::<serde_json::Value>(frame).unwrap());
+        values
+            .filter_map(|value| Some(value["data"].as_str()?.to_owned()))
+            .collect()
+    };
+    let missed = resumed(&registry, &format!("{epoch}:4"));
+    assert!(
+        missed[0].contains(r#""offset":4,"subscribed":true,"recovered":true"#),
+        "{missed:?}"
+    );
+    assert_eq!(data(&missed), ["m5", "m6", "m7"]);
+    let missed = resumed(&registry, &format!("{epoch}:7"));
+    assert!(
+        missed.len() == 1 && missed[0].contains(r#""recovered":true"#),
+        "{missed:?}"
+    );
+    for lost in [format!("{epoch}:1"), format!("{epoch}:8"), "another:7".to_owned()] {
+        let missed = resumed(&registry, &lost);
+        assert!(missed.len() == 1, "{missed:?}");
+        assert!(
+            missed[0].contains(r#""offset":7,"subscribed":true,"recovered":false"#),
+            "{missed:?}"
+        );
+    }
+}
+
+#[test]
+fn all_histories_together_are_bounded() {
+    let limits = Limits {
+        history: 500,
+        ..registry().limits.clone()
+    };
+    let registry = Arc::new(Registry::new(limits, registry().kept.clone()));
+    for n in 0..20 {
+        publish(&registry, &format!("kept.{}", n % 3), &"x".repeat(100));
+        assert!(registry.history_bytes() <= 500, "{}", registry.history_bytes());
+    }
+    assert!(registry.history_bytes() > 0);
+    registry.expire(Instant::now() + FOREVER);
+    assert_eq!((registry.history_bytes(), registry.topic_count()), (0, 0));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connect(usize),
+    Name(usize, bool),
+    Subscribe(usize, usize),
+    Unsubscribe(usize, usize),
+    Publish(usize),
+    Close(usize),
+    Expire,
+}
+
+const TOPICS: [&str; 5] = ["a", "b", "kept.1", "a:presence", "kept.2"];
+
+fn step() -> impl Strategy<Value = Step> {
+    let (client, topic) = (0..4usize, 0..TOPICS.len());
+    prop_oneof![
+        2 => client.clone().prop_map(Step::Connect),
+        1 => (client.clone(), any::<bool>()).prop_map(|(c, named)| Step::Name(c, named)),
+        4 => (client.clone(), topic.clone()).prop_map(|(c, t)| Step::Subscribe(c, t)),
+        2 => (client.clone(), topic.clone()).prop_map(|(c, t)| Step::Unsubscribe(c, t)),
+        3 => topic.prop_map(Step::Publish),
+        2 => client.prop_map(Step::Close),
+        1 => Just(Step::Expire),
+    ]
+}
+
+/// Nothing is left: no topic, no subscriber, no byte, and nobody holds a connection any more.
+fn assert_nothing_is_left(registry: &Registry, peers: &[Arc<Peer>]) {
+    registry.expire(Instant::now() + FOREVER);
+    assert_eq!(registry.count(), 0);
+    assert_eq!(registry.topic_count(), 0);
+    assert_eq!(registry.history_bytes(), 0);
+    for peer in peers {
+        assert_eq!(Arc::strong_count(peer), 1, "{} is still held", peer.id);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_steps_agrees_with_the_model_and_leaves_nothing(steps in prop::collection::vec(step(), 0..80)) {
+        let registry = registry();
+        let mut clients: BTreeMap<usize, Registration> = BTreeMap::new();
+        let mut model: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        let mut peers = Vec::new();
+        for step in steps {
+            match step {
+                Step::Connect(c) => {
+                    // A connection that takes the name of one that is still there is another matter.
+                    clients.remove(&c);
+                    let (registration, _) = connect(&registry, &c.to_string());
+                    peers.push(registration.entry.peer.clone());
+                    clients.insert(c, registration);
+                    model.insert(c, BTreeSet::new());
+                }
+                Step::Name(c, named) => {
+                    let _ = registry.set_attribute(&c.to_string(), "user", named.then_some("ann"));
+                }
+                Step::Subscribe(c, t) => {
+                    let result = registry.subscribe(&c.to_string(), TOPICS[t]);
+                    match model.get_mut(&c) {
+                        None => prop_assert_eq!(result, Err(SendError::NotFound)),
+                        Some(topics) if topics.len() == 3 && !topics.contains(&t) => {
+                            prop_assert_eq!(result, Err(SendError::Topics));
+                        }
+                        Some(topics) => {
+                            prop_assert_eq!(result, Ok(()));
+                            topics.insert(t);
+                        }
+                    }
+                }
+                Step::Unsubscribe(c, t) => {
+                    let _ = registry.unsubscribe(&c.to_string(), TOPICS[t]);
+                    if let Some(topics) = model.get_mut(&c) {
+                        topics.remove(&t);
+                    }
+                }
+                Step::Publish(t) => {
+                    let expected = model.values().filter(|topics| topics.contains(&t)).count();
+                    prop_assert_eq!(publish(&registry, TOPICS[t], "x").recipients, expected);
+                }
+                Step::Close(c) => {
+                    clients.remove(&c);
+                    model.remove(&c);
+                }
+                Step::Expire => registry.expire(Instant::now()),
+            }
+            prop_assert_eq!(registry.count(), model.len());
+            for (t, name) in TOPICS.iter().enumerate() {
+                let expected = model.values().filter(|topics| topics.contains(&t)).count();
+                prop_assert_eq!(registry.subscriber_count(name), expected);
+                let members: usize = registry.members(name, usize::MAX).iter().map(|(_, n)| n).sum();
+                prop_assert_eq!(members, expected);
+            }
+        }
+        clients.clear();
+        assert_nothing_is_left(&registry, &peers);
+    }
+}
+
+#[test]
+fn threads_that_all_do_everything_leave_nothing() {
+    let registry = registry();
+    let peers: Mutex<Vec<Arc<Peer>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (registry, peers) = (&registry, &peers);
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    let id = format!("{thread}-{}", n % 3);
+                    let (registration, outbox) = connect(registry, &id);
+                    lock(peers).push(registration.entry.peer.clone());
+                    let topic = TOPICS[fastrand::usize(..TOPICS.len())];
+                    registry.subscribe(&id, topic).unwrap();
+                    // Others leave and end the topics that this one joins and publishes to.
+                    let other = format!("{}-{}", (thread + 1) % 4, n % 3);
+                    let _ = registry.subscribe(&other, topic);
+                    publish(registry, topic, "x");
+                    if n % 2 == 0 {
+                        let _ = registry.unsubscribe(&other, topic);
+                    }
+                    registry.expire(Instant::now());
+                    drop((registration, outbox));
+                }
+            });
+        }
+    });
+    assert_nothing_is_left(&registry, &lock(&peers));
+}

@@ -1,0 +1,213 @@
+//! How a connection begins, before its handshake is answered: plugins, and through them PHP, let it in or not.
+
+use std::sync::Arc;
+
+use super::Sessions;
+use crate::journey::{Journey, Step};
+use crate::message::{Action, Effect, Event, Headers, Payload, Peer, Request, Response};
+use crate::outbox::{Outbound, Outbox};
+use crate::registry::Registration;
+
+/// A connection that was let in. It is registered, so it can be sent to, and what was decided at its handshake is done.
+///
+/// Dropping it ends it: it leaves the registry, and plugins hear of its end. So whoever was told that it opened hears
+/// that it closed, even if its socket was never there.
+pub struct Opened {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) peer: Arc<Peer>,
+    pub(super) outbox: Arc<Outbox>,
+    /// Index of the route.
+    pub(super) route: usize,
+    /// Index of the route's upstream.
+    pub(super) upstream: usize,
+    /// For the answer to the handshake.
+    pub headers: Headers,
+    pub(super) code: u16,
+    pub(super) reason: String,
+    registration: Option<Registration>,
+}
+
+/// RFC 6455 section 7.1.5: the connection ended without a close frame.
+const ABNORMAL: u16 = 1006;
+
+/// What the plugins have decided so far.
+#[derive(Default)]
+struct Verdict {
+    subprotocol: Option<String>,
+    headers: Headers,
+    /// For when the connection is open, with the plugins that want them.
+    actions: Vec<(Arc<str>, Action)>,
+    rejection: Option<Response>,
+}
+
+impl Sessions {
+    /// Whether a plugin has a say in the handshakes of a route.
+    pub fn asks_for_handshake(&self, route: usize, peer: &Peer) -> bool {
+        let chain = self.plugins.chain(route);
+        chain.iter().any(|version| version.wants_handshake(peer))
+    }
+
+    /// Asks the plugins whether a client may connect. What they ask PHP is waited for, so this is to be run to its end
+    /// even if the client goes away meanwhile: PHP may have counted it in.
+    pub async fn admit(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        request: Request,
+        route: usize,
+        upstream: usize,
+    ) -> Result<Opened, Response> {
+        let event = Event::Open {
+            peer: peer.clone(),
+            request: Arc::new(request),
+        };
+        let mut journey = Journey::begin(self.plugins.chain(route), event);
+        let mut verdict = Verdict::default();
+        loop {
+            match journey.step() {
+                Step::Act(action) => {
+                    let effect = self.decide(&mut verdict, &peer, &journey, action);
+                    journey.note(effect);
+                }
+                Step::Ask(exchange) => {
+                    let (context, outcome) = self.world.ask(upstream, exchange).await;
+                    journey.answered(context, outcome);
+                }
+                Step::Wait(result) => journey.decided(result.await.ok()),
+                Step::Done => break,
+            }
+        }
+        if journey.has_failed() {
+            return Err(undecided());
+        }
+        if let Some(rejection) = verdict.rejection {
+            return Err(rejection);
+        }
+        if let Some(subprotocol) = verdict.subprotocol {
+            let _ = peer.subprotocol.set(subprotocol.into());
+        }
+        let mut opened = self.open(peer, route, upstream);
+        opened.headers = verdict.headers;
+        for (plugin, action) in verdict.actions {
+            opened.perform(&plugin, action);
+        }
+        Ok(opened)
+    }
+
+    /// Takes an action of a handshake into the verdict.
+    fn decide(&self, verdict: &mut Verdict, peer: &Arc<Peer>, journey: &Journey, action: Action) -> Effect {
+        match action {
+            Action::Reject(response) => {
+                verdict.rejection.get_or_insert(response);
+            }
+            Action::Accept { subprotocol, headers } => {
+                verdict.headers.extend(headers);
+                match subprotocol {
+                    Some(name) if !offers(peer, &name) => tracing::warn!(
+                        connection = &*peer.id,
+                        subprotocol = name,
+                        "a plugin chose a subprotocol that the client does not offer; none is agreed on"
+                    ),
+                    chosen => verdict.subprotocol = chosen,
+                }
+            }
+            Action::SetAttribute {
+                connection,
+                name,
+                value,
+            } if *connection == *peer.id => {
+                let result = self
+                    .world
+                    .registry
+                    .set_attribute_of(peer, &name, value.as_deref());
+                if let Err(cause) = result {
+                    tracing::warn!(connection, name, %cause, "an attribute was not set");
+                    return Effect::refused(cause.to_string());
+                }
+            }
+            action => {
+                if let Some(plugin) = journey.plugin() {
+                    verdict.actions.push((plugin.clone(), action));
+                }
+            }
+        }
+        Effect::new("done")
+    }
+
+    /// Lets a connection in without asking.
+    pub fn open(self: Arc<Self>, peer: Arc<Peer>, route: usize, upstream: usize) -> Opened {
+        let outbox = Arc::new(Outbox::new(self.max_queue));
+        let registration = self.world.registry.register(peer.clone(), outbox.clone());
+        self.world.metrics.connections.inc();
+        self.world.metrics.connections_total.inc();
+        Opened {
+            sessions: self,
+            peer,
+            outbox,
+            route,
+            upstream,
+            headers: Vec::new(),
+            code: ABNORMAL,
+            reason: "the connection was lost before it was upgraded".to_owned(),
+            registration: Some(registration),
+        }
+    }
+}
+
+impl Opened {
+    /// The subprotocol that is agreed on.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.peer.subprotocol.get().map(|name| &**name)
+    }
+
+    fn perform(&self, plugin: &Arc<str>, action: Action) {
+        match action {
+            Action::Reply(payload) => self.greet(payload),
+            action => drop(self.sessions.world.perform(plugin, action)),
+        }
+    }
+
+    fn greet(&self, payload: Payload) {
+        if self.outbox.push(Outbound::Message(payload)).is_err() {
+            tracing::warn!(
+                connection = &*self.peer.id,
+                "a greeting does not fit into the queue"
+            );
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        drop(self.registration.take());
+        let sessions = &self.sessions;
+        sessions.world.metrics.connections.dec();
+        let event = Event::Close {
+            peer: self.peer.clone(),
+            code: self.code,
+            reason: std::mem::take(&mut self.reason).into(),
+        };
+        let journey = Journey::begin(sessions.plugins.chain(self.route), event);
+        sessions.deliveries.begin(journey, self.upstream);
+    }
+}
+
+/// Whether a name is among those that the client offers (RFC 6455 section 11.3.4).
+fn offers(peer: &Peer, name: &str) -> bool {
+    let offers = peer
+        .headers
+        .lines()
+        .filter_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+    offers
+        .flat_map(|names| names.split(','))
+        .any(|offered| offered.trim() == name)
+}
+
+fn undecided() -> Response {
+    Response {
+        status: 500,
+        headers: vec![("content-type".to_owned(), "text/plain; charset=utf-8".to_owned())],
+        body: Payload::Text(
+            "whether this client may connect could not be decided; the gateway's log says why\n".into(),
+        ),
+    }
+}

@@ -1,0 +1,165 @@
+//! What becomes of PHP's answers, but for those to `open`.
+
+use aileron_plugin::log::Level;
+use aileron_plugin::{Action, Failure, Payload, Response};
+
+use crate::subject::{Kind, Subject};
+use crate::{Note, steering};
+
+/// How many characters of an error page go to the log.
+pub const EXCERPT: usize = 200;
+
+/// Decides about the end of a request: what is done, and what is logged.
+pub fn take(
+    subject: &Subject,
+    outcome: Result<Response, Failure>,
+    relay_errors: bool,
+) -> (Vec<Action>, Vec<Note>) {
+    let mut notes = Vec::new();
+    let response = match outcome {
+        Ok(response) => response,
+        Err(failure) => {
+            notes.push((Level::Error, format!("no answer: {failure}")));
+            return (Vec::new(), notes);
+        }
+    };
+    let status = response.status;
+    if status >= 500 {
+        let excerpt = response.body.excerpt(EXCERPT);
+        notes.push((
+            Level::Warn,
+            format!("the upstream failed with status {status}: {excerpt:?}"),
+        ));
+        if !relay_errors {
+            return (Vec::new(), notes);
+        }
+    } else if status >= 300 {
+        notes.push((Level::Warn, format!("the upstream answered with status {status}")));
+    }
+    let message = match subject.kind {
+        Kind::Text if status != 204 => Some(text(response.body, &mut notes)),
+        Kind::Binary if status != 204 => Some(Payload::Binary(response.body.into_bytes())),
+        _ => Some(response.body).filter(|body| !body.as_bytes().is_empty()),
+    };
+    let steering = steering::read(&response.headers, subject.connection(), message);
+    notes.extend(steering.notes);
+    (steering.actions, notes)
+}
+
+/// The answer to a text frame is a text frame.
+fn text(body: Payload, notes: &mut Vec<Note>) -> Payload {
+    match body {
+        Payload::Binary(bytes) => {
+            let line = "the answer to a text frame is not UTF-8; sent with replacement characters";
+            notes.push((Level::Warn, line.to_owned()));
+            Payload::Text(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        text => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aileron_plugin::{Membership, Publication};
+
+    fn text(text: &str) -> Payload {
+        Payload::Text(text.into())
+    }
+
+    fn taken(kind: Kind, status: u16, headers: &[(&str, &str)], body: Payload) -> (Vec<Action>, Vec<Note>) {
+        let response = Response {
+            status,
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            body,
+        };
+        take(&Subject::new(kind, "a:1"), Ok(response), false)
+    }
+
+    fn binary(bytes: &[u8]) -> Payload {
+        Payload::Binary(bytes.to_vec())
+    }
+
+    #[test]
+    fn the_body_goes_back() {
+        for (kind, status, body, reply) in [
+            (Kind::Text, 200, text("é"), Some(text("é"))),
+            (Kind::Text, 200, text(""), Some(text(""))),
+            (Kind::Text, 204, text(""), None),
+            (Kind::Binary, 200, text("é"), Some(binary("é".as_bytes()))),
+            (Kind::Binary, 200, binary(b"\xff"), Some(binary(b"\xff"))),
+            (Kind::Binary, 204, text(""), None),
+            (Kind::Timer, 200, text("tea"), Some(text("tea"))),
+            (Kind::Timer, 200, binary(b"\xff"), Some(binary(b"\xff"))),
+            (Kind::Timer, 200, text(""), None),
+            (Kind::Close, 200, text("ok"), None),
+            (Kind::Schedule, 200, text("ok"), None),
+        ] {
+            let actions: Vec<_> = reply.map(Action::Reply).into_iter().collect();
+            assert_eq!(taken(kind, status, &[], body), (actions, Vec::new()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn odd_bytes_of_a_text_answer_are_replaced_and_logged() {
+        let (actions, notes) = taken(Kind::Text, 200, &[], binary(b"caf\xe9!"));
+        assert_eq!(actions, [Action::Reply(text("caf\u{fffd}!"))]);
+        assert!(notes.iter().any(|(_, line)| line.contains("UTF-8")), "{notes:?}");
+    }
+
+    #[test]
+    fn headers_steer() {
+        let subscribe = [("aileron-subscribe", "news")];
+        let membership = Membership {
+            connection: "a:1".into(),
+            topic: "news".into(),
+        };
+        let (actions, _) = taken(Kind::Text, 204, &subscribe, text(""));
+        assert_eq!(actions, [Action::Subscribe(membership)]);
+        assert_eq!(taken(Kind::Close, 200, &subscribe, text("")).0, []);
+
+        let publication = Publication {
+            topic: "news".into(),
+            message: text("bye"),
+            except: Vec::new(),
+        };
+        let (actions, _) = taken(Kind::Close, 200, &[("aileron-publish", "news")], text("bye"));
+        assert_eq!(actions, [Action::Publish(publication)]);
+    }
+
+    #[test]
+    fn a_refusal_is_relayed_and_logged() {
+        let (actions, notes) = taken(Kind::Text, 404, &[], text("gone"));
+        assert_eq!(actions, [Action::Reply(text("gone"))]);
+        assert_eq!(
+            notes,
+            [(Level::Warn, "the upstream answered with status 404".into())]
+        );
+    }
+
+    #[test]
+    fn an_error_steers_nothing_and_stays_here_unless_it_is_relayed() {
+        let (actions, notes) = taken(Kind::Text, 500, &[("aileron-close", "1011")], text("page\n"));
+        assert_eq!(actions, []);
+        let line = "the upstream failed with status 500: \"page\\n\"".to_owned();
+        assert_eq!(notes, [(Level::Warn, line)]);
+
+        let subject = Subject::new(Kind::Text, "a:1");
+        let (actions, _) = take(&subject, Ok(Response::text(503, "busy")), true);
+        assert_eq!(actions, [Action::Reply(text("busy"))]);
+    }
+
+    #[test]
+    fn a_failure_is_logged_with_its_cause() {
+        let failure = Err(Failure::Timeout("fpm: nothing after 10 s".into()));
+        let notes = vec![(
+            Level::Error,
+            "no answer: timeout: fpm: nothing after 10 s".to_owned(),
+        )];
+        let taken = take(&Subject::new(Kind::Close, "a:1"), failure, true);
+        assert_eq!(taken, (Vec::new(), notes));
+    }
+}
