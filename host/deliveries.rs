@@ -223,6 +223,7 @@ impl Deliveries {
                 delivery.tries += 1;
                 delivery.due = Instant::now() + pause;
                 self.lock().waiting.push(Reverse(delivery));
+                self.added.notify_one();
                 return;
             }
         }

@@ -123,14 +123,19 @@ impl Outbox {
 
     /// Takes the first, if there is one.
     pub fn try_next(&self) -> Option<Outbound> {
+        self.lock().take()
+    }
+
+    /// Takes the messages at the front, up to the first item that is none.
+    pub fn take_messages(&self) -> Vec<Payload> {
         let mut queue = self.lock();
-        let item = queue.items.pop_front()?;
-        queue.bytes -= item.size();
-        if queue.items.is_empty() {
-            // A burst must not cost memory for the rest of a long life.
-            queue.items = VecDeque::new();
+        let mut messages = Vec::new();
+        while let Some(Outbound::Message(_)) = queue.items.front() {
+            if let Some(Outbound::Message(payload)) = queue.take() {
+                messages.push(payload);
+            }
         }
-        Some(item)
+        messages
     }
 
     /// Waits for the first. For the session alone: only the last who waits is woken.
@@ -153,6 +158,16 @@ impl Outbox {
 }
 
 impl Queue {
+    fn take(&mut self) -> Option<Outbound> {
+        let item = self.items.pop_front()?;
+        self.bytes -= item.size();
+        if self.items.is_empty() {
+            // A burst must not cost memory for the rest of a long life.
+            self.items = VecDeque::new();
+        }
+        Some(item)
+    }
+
     fn has_room_for(&self, size: usize, limit: usize) -> bool {
         !self.closed && (self.bytes == 0 || self.bytes + size <= limit)
     }

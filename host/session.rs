@@ -115,13 +115,14 @@ impl Opened {
             shared: &sessions,
             socket,
             peer: self.peer.clone(),
+            outbox: self.outbox.clone(),
             route: self.route,
             upstream: self.upstream,
             pipeline: Pipeline::new(sessions.in_flight),
             alarm: Alarm::new(sessions.heartbeat, opened, fastrand::f64()),
             is_rearmed: true,
         };
-        let end = session.serve(&self.outbox).await;
+        let end = session.serve().await;
         drop(session);
         (self.code, self.reason) = end.tell(&self.peer, opened.elapsed());
     }
@@ -166,6 +167,7 @@ struct Session<'a, S> {
     shared: &'a Sessions,
     socket: WebSocketStream<S>,
     peer: Arc<Peer>,
+    outbox: Arc<Outbox>,
     route: usize,
     upstream: usize,
     pipeline: Pipeline<Message>,
@@ -178,7 +180,8 @@ struct Session<'a, S> {
 type Waiting<'a> = FuturesUnordered<BoxFuture<'a, (Ticket, Journey)>>;
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
-    async fn serve(&mut self, outbox: &Outbox) -> End {
+    async fn serve(&mut self) -> End {
+        let outbox = self.outbox.clone();
         let mut waiting = Waiting::new();
         // One message is read ahead while all places are taken, so that a close or a ping behind the running request is
         // seen at once.
@@ -211,16 +214,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             }
             match happened {
                 Happened::Queued(item) => {
-                    if let Err(end) = self.write_queued(Some(item), outbox, WRITE_BATCH).await {
+                    if let Err(end) = self.write_queued(Some(item), WRITE_BATCH).await {
                         return end;
                     }
                 }
                 Happened::Resumed(ticket, journey) => {
                     // What the application pushed before it answered leaves before its answer.
-                    if let Err(end) = self
-                        .write_queued(outbox.try_next(), outbox, self.shared.max_queue)
-                        .await
-                    {
+                    if let Err(end) = self.write_queued(outbox.try_next(), self.shared.max_queue).await {
                         return end;
                     }
                     self.advance(ticket, journey, &waiting);
@@ -328,7 +328,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         loop {
             match journey.step() {
                 Step::Act(Action::Reply(payload)) => {
-                    self.pipeline.answer(ticket, frame(payload));
+                    self.reply(ticket, payload);
                     journey.note(Effect::new("sent"));
                 }
                 Step::Act(action) => {
@@ -357,6 +357,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         }
     }
 
+    /// Answers a frame. What was sent to this connection before, perhaps by the actions before this one, leaves before it.
+    fn reply(&mut self, ticket: Ticket, payload: Payload) {
+        if self.pipeline.is_first(ticket) {
+            for sent in self.outbox.take_messages() {
+                self.pipeline.answer(ticket, frame(sent));
+            }
+        }
+        self.pipeline.answer(ticket, frame(payload));
+    }
+
     /// Writes the answers that may leave now.
     async fn write_answers(&mut self) -> Result<(), End> {
         let mut written = false;
@@ -368,12 +378,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     }
 
     /// Writes what was pushed: the first, and as much as is there behind it up to a bound, at once.
-    async fn write_queued(
-        &mut self,
-        first: Option<Outbound>,
-        outbox: &Outbox,
-        bound: usize,
-    ) -> Result<(), End> {
+    async fn write_queued(&mut self, first: Option<Outbound>, bound: usize) -> Result<(), End> {
         if first.is_none() {
             return Ok(());
         }
@@ -392,7 +397,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     return Err(End::Closed(code, reason));
                 }
             }
-            item = if bytes < bound { outbox.try_next() } else { None };
+            item = if bytes < bound {
+                self.outbox.try_next()
+            } else {
+                None
+            };
         }
         self.flush().await
     }

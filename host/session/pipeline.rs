@@ -50,6 +50,12 @@ impl<T> Pipeline<T> {
         }
     }
 
+    /// Whether the answers to a frame may leave now: all frames before it are done.
+    pub(super) fn is_first(&self, ticket: Ticket) -> bool {
+        let place = usize::try_from(ticket.0.wrapping_sub(self.first)).unwrap_or(usize::MAX);
+        place < self.places.len() && self.places.iter().take(place).all(|earlier| earlier.is_done)
+    }
+
     /// A frame is done: the next one's answers may leave.
     pub(super) fn finish(&mut self, ticket: Ticket) {
         if let Some(place) = self.place(ticket) {
@@ -91,6 +97,7 @@ mod tests {
         pipeline.answer(b, "b");
         pipeline.finish(b);
         assert_eq!(pipeline.next(), None);
+        assert!(pipeline.is_first(a) && !pipeline.is_first(b));
         pipeline.answer(a, "a1");
         assert_eq!(
             pipeline.next(),

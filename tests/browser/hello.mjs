@@ -4,9 +4,7 @@
 import assert from 'node:assert/strict'
 import { copyFile, rm } from 'node:fs/promises'
 import path from 'node:path'
-import {
-  assert_fits, open, page_address, PLUGIN, PLUGINS_DIR, run, shoot, state, with_gateway,
-} from './support.mjs'
+import { assert_fits, open, PLUGIN, PLUGINS_DIR, run, shoot, state, with_gateway } from './support.mjs'
 
 const line = (page, kind, words) => page.locator(`li.${kind}`).filter({ hasText: words }).last().waitFor()
 
@@ -87,7 +85,7 @@ const checks = {
   },
 
   async 'it fits a narrow screen'(browser) {
-    const { page, close } = await open(browser, page_address, { viewport: { width: 360, height: 740 } })
+    const { page, close } = await open(browser, { viewport: { width: 360, height: 740 } })
     await state(page, 'Connected')
     await send(page, 'name')
     await line(page, 'answer', 'Orville')
@@ -98,7 +96,7 @@ const checks = {
 
   async 'a lost connection comes back, with a new id'(browser) {
     const cut = []
-    const { page, problems, close } = await open(browser, page_address, {
+    const { page, problems, close } = await open(browser, {
       // The connection goes through to the gateway; this only allows to cut it.
       before: (page) => page.routeWebSocket(/\/ws$/, (socket) => {
         socket.connectToServer()
@@ -121,18 +119,18 @@ const checks = {
   },
 
   async 'no gateway, a wrong address and a wrong id are said in plain words'(browser) {
-    const dead = await open(browser, with_gateway('ws://127.0.0.1:9/ws'))
+    const dead = await open(browser, { address: with_gateway('ws://127.0.0.1:9/ws') })
     await state(dead.page, 'No gateway answers at ws://127.0.0.1:9/ws. Is it running?')
     await dead.page.getByText(/^Next try in \d+ s$/).waitFor()
     await shoot(dead.page, 'unreachable')
     await dead.close()
 
-    const wrong = await open(browser, with_gateway('nonsense://'))
+    const wrong = await open(browser, { address: with_gateway('nonsense://') })
     await state(wrong.page, 'is not the address of a WebSocket')
     assert.deepEqual(wrong.problems, [])
     await wrong.close()
 
-    const { page, close } = await open(browser, page_address, {
+    const { page, close } = await open(browser, {
       before: (page) => page.route('**/websocket.php', (route) =>
         route.continue({ postData: 'type=client&client_id=nobody&message=lost' })),
     })

@@ -2,9 +2,9 @@
 //
 //   node EXAMPLE.mjs PAGE [SCREENSHOTS]     PAGE is the address that examples/run prints; SCREENSHOTS is a folder
 //
-// CHROMIUM names another browser than Debian's. With PLUGIN, the file of the example's plugin, and PLUGINS_DIR, the folder
-// that the gateway watches, the plugin is dropped in and taken out again, too. It ends with an error at the first thing
-// that is not as it should be.
+// CHROMIUM names another browser than Debian's. With PLUGIN, the file of the example's plugin, and PLUGINS_DIR, the
+// folder that the gateway watches, the plugin is dropped in and taken out again, too. A check ends with an error at the
+// first thing that is not as it should be.
 
 import assert from 'node:assert/strict'
 import { mkdir } from 'node:fs/promises'
@@ -21,14 +21,14 @@ const flags = [
   '--disable-component-update', '--disable-sync',
 ]
 
-/** Opens an address in a new window of its own and collects what goes wrong in its scripts. */
-export async function open(browser, address = page_address, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, ...options })
+/** Opens the page in a window of its own, which `before` may prepare, and collects what goes wrong in its scripts. */
+export async function open(browser, { address = page_address, before, viewport = { width: 1100, height: 760 } } = {}) {
+  const context = await browser.newContext({ viewport })
   context.setDefaultTimeout(10_000)
   const page = await context.newPage()
   const problems = []
   page.on('pageerror', (error) => problems.push(error.message))
-  if (options.before) await options.before(page)
+  await before?.(page)
   await page.goto(address)
   return { page, problems, close: () => context.close() }
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reqwest::Method;
+use wit_component::ComponentEncoder;
 
-use crate::support::{Gateway, QUICK, answer, component, guest, guest_for, hash, repository};
+use crate::support::{Fpm, Gateway, QUICK, answer, component, guest, guest_for, hash, repository};
 
 /// A plugin in every form that can be built here, by name of the form.
 fn every_form(name: &str) -> Vec<(&'static str, Vec<u8>)> {
@@ -52,6 +53,41 @@ async fn each_form_has_all_hooks_and_its_faults_are_told() {
                 .logged(&["plugin failed", "`wasi:io/poll", "would wait"])
                 .await;
         }
+    }
+}
+
+/// Compiled against the interface as it was at a release, and kept since: what users have built goes on working.
+#[tokio::test]
+async fn a_plugin_that_was_built_against_an_older_interface_works_as_it_did() {
+    let released = std::fs::read(repository("tests/guests/released/misbehave-0.1.0.wasm")).unwrap();
+    let as_component = ComponentEncoder::default()
+        .module(&released)
+        .unwrap()
+        .encode()
+        .unwrap();
+    let fpm = Fpm::start(1).await;
+    let config = format!("{QUICK}[upstreams.php]\n{}", fpm.upstream("frames.php"));
+    for content in [released, as_component] {
+        let gateway = Gateway::with_plugins(&[("misbehave", &content)], &config).await;
+        let plugin = gateway.plugin("misbehave").await.unwrap();
+        assert_eq!(
+            (&plugin["state"], &plugin["interface"]),
+            (&"serving".into(), &"0.1.0".into())
+        );
+        let mut client = gateway.connect().await;
+        let id = client.id.clone();
+        assert_eq!(client.ask("hello").await, "ok hello");
+        assert_eq!(client.ask("fact:remote-address").await, format!("Some({id:?})"));
+        assert_eq!(client.ask("count:visits").await, "1");
+        let answer = client.ask("forward:php:hello").await;
+        assert!(answer.starts_with("hello, asked by"), "{answer}");
+        // What its host of old left out is done now.
+        assert_eq!(client.ask("unsupported").await, "the rest is done");
+        client.send("unsupported").await;
+        assert_eq!(client.text().await, "to all");
+        assert_eq!(client.text().await, "the rest is done");
+        let pushed = gateway.request(Method::POST, "/misbehave").body("hello");
+        assert_eq!(self::answer(pushed).await.body, "hello");
     }
 }
 

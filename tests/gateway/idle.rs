@@ -41,7 +41,7 @@ async fn echo(socket: &mut TcpStream, text: &[u8]) {
 }
 
 /// Lets this process, and the gateway that it starts, open as many sockets as the machine allows.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();

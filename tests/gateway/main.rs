@@ -12,8 +12,12 @@
     reason = "a test stops at the first surprise; clippy's own exception is for functions marked as tests only"
 )]
 
+/// Plain PHP behind the built-in plugin `application`.
+mod application;
 /// The two exchanges of the article, through nginx and without.
 mod article;
+/// Plugins, and PHP, hear of every connection that has gone, once.
+mod closings;
 /// What is said of valid and invalid configurations.
 mod configuration;
 /// The example plugins, in front of PHP.
@@ -26,15 +30,21 @@ mod faults;
 mod forms;
 /// What clients send and get: every byte, sizes, order, violations.
 mod frames;
+/// Who may connect: origins, plugins, PHP.
+mod handshakes;
 /// Ten thousand connections that say nothing.
 mod idle;
 /// What operators do: start it, check it, look at it, stop it.
 mod operations;
+/// Timers, schedules, pings, idleness and age.
+mod passing;
 /// What applications push.
 mod push;
 /// Plugins that change while connections are open.
 mod reload;
 mod support;
+/// Topics: publications, presence, history, and what they cost.
+mod topics;
 /// Which module may know which.
 mod tree;
 /// Applications that die, hang, say too much or have too much to do.

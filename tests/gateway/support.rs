@@ -1,5 +1,6 @@
 //! What tests stand on. Nothing here sleeps for a guessed time: things are waited for until they can be seen.
 
+mod bare;
 mod client;
 mod gateway;
 mod guests;
@@ -7,6 +8,7 @@ mod nginx;
 mod php;
 mod process;
 
+pub use bare::Bare;
 pub use client::{Client, Frame};
 pub use gateway::{Answer, Gateway, answer, command};
 pub use guests::{QUICK, component, guest, guest_for, hash, put, stamp, version, with_version};

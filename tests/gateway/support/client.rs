@@ -6,16 +6,19 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::PATIENCE;
+use super::{Answer, PATIENCE};
 
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     /// The name that the gateway knows it by: its address.
     pub id: String,
+    /// The headers of the answer to the handshake.
+    pub headers: HeaderMap,
 }
 
 /// What comes from the gateway.
@@ -50,8 +53,35 @@ impl Client {
             .read_buffer_size(4096)
             .max_message_size(None)
             .max_frame_size(None);
-        let (socket, _) = tokio_tungstenite::client_async_with_config(request, socket, Some(config)).await?;
-        Ok(Self { socket, id })
+        let (socket, answer) =
+            tokio_tungstenite::client_async_with_config(request, socket, Some(config)).await?;
+        let headers = answer.headers().clone();
+        Ok(Self { socket, id, headers })
+    }
+
+    /// Connects with further headers; the error is the answer that refuses it, with status and body.
+    pub async fn try_connect(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Answer> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        match Self::connect_by(address, request).await {
+            Ok(client) => Ok(client),
+            Err(Error::Http(answer)) => Err(Answer {
+                status: answer.status().as_u16(),
+                body: String::from_utf8(answer.into_body().unwrap_or_default()).unwrap(),
+            }),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Cuts the connection as a lost network would: no close frame.
+    pub fn cut(self) {
+        drop(self);
     }
 
     pub async fn send(&mut self, text: &str) {
@@ -68,7 +98,16 @@ impl Client {
 
     /// The next frame; a test that waits for one in vain fails.
     pub async fn next(&mut self) -> Frame {
-        let next = timeout(PATIENCE, self.socket.next()).await;
+        let next = timeout(PATIENCE, async {
+            loop {
+                // The library answers pings as it reads.
+                match self.socket.next().await {
+                    Some(Ok(Message::Ping(_))) => {}
+                    other => break other,
+                }
+            }
+        })
+        .await;
         match next.unwrap_or_else(|_| panic!("nothing came to {} within {PATIENCE:?}", self.id)) {
             Some(Ok(Message::Text(text))) => Frame::Text(text.to_string()),
             Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.to_vec()),
@@ -103,8 +142,13 @@ impl Client {
         assert_eq!(self.next().await, Frame::Pong(probe));
     }
 
-    pub async fn close(mut self) {
-        let _ = self.socket.close(None).await;
+    pub async fn close(self) {
+        self.close_with(None).await;
+    }
+
+    /// Closes with a frame of one's own, and waits until the gateway has answered it.
+    pub async fn close_with(mut self, frame: Option<CloseFrame>) {
+        let _ = self.socket.close(frame).await;
         while self.next().await != Frame::End {}
     }
 }

@@ -114,8 +114,14 @@ impl Gateway {
 
     /// Waits until a metric has a value.
     pub async fn measures(&self, metric: &str, value: f64) {
-        let look = async || (self.metric(metric).await == value).then_some(());
-        until(&format!("{metric} is {value}"), look).await;
+        self.shows_metric(&format!("{metric} is {value}"), metric, |n| n == value)
+            .await;
+    }
+
+    /// Waits until a metric is as wanted.
+    pub async fn shows_metric(&self, what: &str, metric: &str, look: impl Fn(f64) -> bool) {
+        let look = async || look(self.metric(metric).await).then_some(());
+        until(what, look).await;
     }
 }
 

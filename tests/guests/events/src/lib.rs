@@ -72,7 +72,7 @@ impl Frames for Events {
 
 impl Responses for Events {
     fn on_response(
-        _connection: Option<Connection>,
+        connection: Option<Connection>,
         context: Payload,
         outcome: Result<Response, Failure>,
     ) -> Vec<Action> {
@@ -85,7 +85,10 @@ impl Responses for Events {
             Err(failure) => failure.to_string(),
         };
         let context = String::from_utf8_lossy(context.as_bytes()).into_owned();
-        vec![publish("heard", &format!("{context}: {words}"), Vec::new())]
+        match connection {
+            Some(_) => reply(format!("{context}: {words}")),
+            None => vec![publish("heard", &format!("{context}: {words}"), Vec::new())],
+        }
     }
 }
 
@@ -180,6 +183,7 @@ fn act(connection: &Connection, wish: &str) -> Vec<Action> {
             code: second.parse().unwrap_or(0),
             reason: "as asked".to_owned(),
         })],
+        "ask" => vec![Action::Forward(exchange(rest))],
         "report" => vec![Action::report(text("report"))],
         "fact" => reply(format!("{:?}", connections::fact(first, second))),
         "topics" => reply(topics::of(&id).join(" ")),
