@@ -25,7 +25,11 @@ pub struct App {
     schedules: Vec<Schedule>,
     poll: Duration,
     settle: Duration,
+    grace: Duration,
 }
+
+/// Connections that are closed in a second of a shutdown, if its grace is long enough.
+const CLOSES_PER_SECOND: u32 = 2000;
 
 /// How often histories are looked at for what is too old.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -96,6 +100,8 @@ impl App {
             in_flight: config.in_flight,
             max_message: config.max_message,
             max_queue: config.max_queue,
+            max_frames_per_second: config.max_frames_per_second,
+            max_bytes_per_second: config.max_bytes_per_second,
             heartbeat: config.heartbeat,
         });
         let gateway = Arc::new(Gateway {
@@ -119,6 +125,7 @@ impl App {
             schedules: config.schedules.clone(),
             poll: config.plugins.poll,
             settle: config.plugins.settle,
+            grace: config.grace,
         })
     }
 
@@ -138,7 +145,11 @@ impl App {
         let delivering = tokio::spawn(sessions.deliveries.clone().run());
         stop.await;
         tasks.abort_all();
-        world.registry.close_all().await;
+        let connections = u32::try_from(world.registry.count()).unwrap_or(u32::MAX);
+        let spread = Duration::from_secs(1) * connections / CLOSES_PER_SECOND;
+        // Half of the grace to send everyone away, a quarter for answers, the rest for farewells and close events.
+        let (spread, patience) = (spread.min(self.grace / 2), self.grace / 4);
+        world.registry.close_all(spread, patience).await;
         sessions.deliveries.drained().await;
         delivering.abort();
     }
@@ -162,6 +173,9 @@ fn registry(config: &Config) -> Registry {
         topics: config.max_topics,
         attributes: config.max_attributes,
         history: config.max_history,
+        queue: config.max_queue,
+        queues: config.max_queues,
+        slow_clients: config.slow_clients,
     };
     let kept = config.topics.iter().map(|topic| Kept {
         name: topic.name.clone(),

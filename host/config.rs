@@ -35,6 +35,16 @@ pub struct Config {
     pub max_message: usize,
     /// The most bytes that wait to be sent to one client. A message that would not fit is refused.
     pub max_queue: usize,
+    /// The most bytes that wait to be sent to all clients together.
+    pub max_queues: usize,
+    /// What becomes of a subscriber whose queue is full.
+    pub slow_clients: SlowClients,
+    /// Frames that one client may send in a second, pings among them; 0 for no limit. More closes with 1008.
+    pub max_frames_per_second: usize,
+    /// Bytes that are read of one client in a second; 0 for no limit. More waits.
+    pub max_bytes_per_second: usize,
+    /// How long a shutdown may take.
+    pub grace: Duration,
     /// The pages that browsers may connect from.
     pub origins: Origins,
     /// Topics of one connection.
@@ -71,6 +81,19 @@ pub enum ClientIds {
     Address,
     /// A random UUID (RFC 9562, version 4).
     Uuid,
+}
+
+/// What becomes of a subscriber whose queue is full when something is published. Where the topic has a history it is
+/// closed in any case, and resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlowClients {
+    /// It is closed with 1008.
+    Close,
+    /// The oldest publications in its queue make room.
+    DropOldest,
+    /// It does not get the message.
+    Skip,
 }
 
 /// Pings, and how long connections may last.

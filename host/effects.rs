@@ -155,10 +155,14 @@ impl World {
         let Published {
             recipients,
             congested,
+            closed,
+            dropped,
             position,
         } = published;
         self.metrics.published.inc();
         self.metrics.congested.inc_by(congested as u64);
+        self.metrics.slow_client("closed", closed);
+        self.metrics.slow_client("dropped", dropped);
         let mut facts = vec![
             ("recipients", recipients.to_string()),
             ("congested", congested.to_string()),

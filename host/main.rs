@@ -45,8 +45,8 @@ enum Command {
 
 /// The arguments or the configuration are wrong (EX_USAGE of sysexits.h).
 const BAD_CONFIGURATION: u8 = 64;
-/// How long connections get to close after a signal.
-const GRACE: Duration = Duration::from_secs(10);
+/// How often a shutdown says how far it is.
+const NARRATION: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -98,25 +98,40 @@ async fn run(config: &Config) -> ExitCode {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut serving = tokio::spawn(app.run(async { drop(stopped.await) }));
     let signal = signals.next().await;
-    tracing::info!(signal, connections = registry.count(), grace = ?GRACE, "shutting down; a second signal ends at once");
+    let grace = config.grace;
+    tracing::info!(
+        signal,
+        connections = registry.count(),
+        ?grace,
+        "shutting down; a second signal ends at once"
+    );
     let _ = stop.send(());
-    tokio::select! {
-        _ = &mut serving => {
-            tracing::info!("all connections are closed");
-            ExitCode::SUCCESS
-        }
-        () = tokio::time::sleep(GRACE) => {
-            let close_events = sessions.deliveries.count();
-            tracing::warn!(
-                connections = registry.count(),
-                close_events,
-                "the grace period is over; the rest is cut off, and close events that wait are lost"
-            );
-            ExitCode::SUCCESS
-        }
-        signal = signals.next() => {
-            tracing::warn!(signal, connections = registry.count(), "second signal; the rest is cut off");
-            ExitCode::FAILURE
+    let deadline = tokio::time::Instant::now() + grace;
+    loop {
+        let left = || (registry.count(), sessions.deliveries.count());
+        tokio::select! {
+            _ = &mut serving => {
+                tracing::info!("all connections are closed");
+                return ExitCode::SUCCESS;
+            }
+            signal = signals.next() => {
+                let (connections, close_events) = left();
+                tracing::warn!(signal, connections, close_events, "second signal; the rest is cut off");
+                return ExitCode::FAILURE;
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                let (connections, close_events) = left();
+                tracing::warn!(
+                    connections,
+                    close_events,
+                    "the grace period is over; the rest is cut off, and close events that wait are lost"
+                );
+                return ExitCode::SUCCESS;
+            }
+            () = tokio::time::sleep(NARRATION) => {
+                let (connections, close_events) = left();
+                tracing::info!(connections, close_events, "shutting down");
+            }
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub topics: Gauge,
     /// Bytes in all histories.
     pub history: Gauge,
+    /// Bytes in all outbound queues.
+    pub queues: Gauge,
     /// Close events that wait to be delivered.
     pub deliveries_waiting: Gauge,
     /// Plugin versions in memory, also those that only finish what they began.
@@ -64,6 +66,7 @@ pub struct Metrics {
     plugin_failures: Family<PluginFailure, Counter>,
     reloads: Family<Outcome, Counter>,
     handshakes: Family<Outcome, Counter>,
+    slow_clients: Family<Outcome, Counter>,
     deliveries: Family<Outcome, Counter>,
     schedules: Family<ByName, Counter>,
     upstream_requests: Family<ByUpstream, Counter>,
@@ -124,6 +127,7 @@ impl Default for Metrics {
             published: Counter::default(),
             topics: Gauge::default(),
             history: Gauge::default(),
+            queues: Gauge::default(),
             deliveries_waiting: Gauge::default(),
             generations: Gauge::default(),
             instances: Gauge::default(),
@@ -133,6 +137,7 @@ impl Default for Metrics {
             plugin_failures: Family::default(),
             reloads: Family::default(),
             handshakes: Family::default(),
+            slow_clients: Family::default(),
             deliveries: Family::default(),
             schedules: Family::default(),
             upstream_requests: Family::default(),
@@ -165,6 +170,12 @@ impl Metrics {
         );
         r.register("pushes", "Requests on the push listener", self.pushes.clone());
         r.register("handshakes", "Handshakes by result", self.handshakes.clone());
+        r.register(
+            "slow_clients",
+            "Subscribers closed for a full queue, and publications dropped from one",
+            self.slow_clients.clone(),
+        );
+        r.register("queue_bytes", "Bytes in all outbound queues", self.queues.clone());
         r.register("publications", "Messages for topics", self.published.clone());
         r.register(
             "topics",
@@ -273,6 +284,16 @@ impl Metrics {
     /// Counts a handshake: `accepted`, or refused by `origin`, `plugin` or `violation`.
     pub fn handshake(&self, result: &str) {
         count(&self.handshakes, result);
+    }
+
+    /// Counts what was done about slow subscribers: `closed` or `dropped`.
+    pub fn slow_client(&self, result: &str, n: usize) {
+        if n > 0 {
+            let label = Outcome {
+                result: result.to_owned(),
+            };
+            self.slow_clients.get_or_create(&label).inc_by(n as u64);
+        }
     }
 
     /// Counts a try to deliver a close event: `delivered`, `retried` or `lost`.

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
+use crate::config::SlowClients;
 use crate::message::{ConnectionId, Payload, Peer};
-use crate::outbox::{Outbound, Outbox};
+use crate::outbox::{Outbound, Outbox, Total};
 pub use history::{Position, Retention};
 use topic::{Added, Removed, Topic};
 
@@ -41,6 +42,12 @@ pub struct Limits {
     pub attributes: usize,
     /// All histories together, in bytes.
     pub history: usize,
+    /// The queue of one connection, in bytes.
+    pub queue: usize,
+    /// All queues together, in bytes.
+    pub queues: usize,
+    /// What becomes of a subscriber whose queue is full.
+    pub slow_clients: SlowClients,
 }
 
 /// Topics that keep a history.
@@ -58,6 +65,7 @@ pub struct Registry {
     topics: DashMap<Arc<str>, Arc<Topic>>,
     kept: Vec<Kept>,
     limits: Limits,
+    queues: Arc<Total>,
     /// Bytes in all histories.
     history: AtomicUsize,
     /// When this registry began; with a number it makes the epochs of its topics unlike those of any other run.
@@ -120,6 +128,10 @@ pub struct Published {
     pub recipients: usize,
     /// Whose queues were full.
     pub congested: usize,
+    /// Of these, who was closed.
+    pub closed: usize,
+    /// Older publications that made room.
+    pub dropped: usize,
     /// Its place, where the topic keeps a history.
     pub position: Option<Position>,
 }
@@ -132,6 +144,9 @@ impl Default for Registry {
             topics: 128,
             attributes: 16 * 1024,
             history: 0,
+            queue: usize::MAX,
+            queues: usize::MAX,
+            slow_clients: SlowClients::Skip,
         };
         Self::new(limits, Vec::new())
     }
@@ -144,6 +159,7 @@ impl Registry {
             connections: DashMap::new(),
             topics: DashMap::new(),
             kept,
+            queues: Total::new(limits.queues),
             limits,
             history: AtomicUsize::new(0),
             started: SystemTime::now(),
@@ -151,6 +167,16 @@ impl Registry {
             closing: AtomicBool::new(false),
             emptied: Notify::new(),
         }
+    }
+
+    /// An empty queue for a connection.
+    pub fn outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(self.limits.queue, self.queues.clone()))
+    }
+
+    /// Bytes in all queues, but for the first few kilobytes of each.
+    pub fn queue_bytes(&self) -> usize {
+        self.queues.bytes()
     }
 
     /// Adds a connection. If its id is an address that an older connection had, which is not known to be gone yet, the
@@ -167,7 +193,7 @@ impl Registry {
         });
         self.connections.insert(entry.peer.id.clone(), entry.clone());
         if self.is_closing() {
-            entry.outbox.close(GOING_AWAY, SHUTDOWN);
+            entry.outbox.close_patiently(GOING_AWAY, SHUTDOWN);
         }
         Registration {
             registry: self.clone(),
@@ -267,8 +293,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Puts a frame into the queues of all subscribers but those whose ids are in `except`. One whose queue is full does
-    /// not get it; where the topic has a history it is closed, since it would have a gap, and can resume.
+    /// Puts a frame into the queues of all subscribers but those whose ids are in `except`. What becomes of one whose queue
+    /// is full is in the limits.
     pub fn publish(&self, name: &str, message: &Payload, except: &[String]) -> Result<Published, SendError> {
         if message.len() > self.limits.message {
             return Err(SendError::TooLarge);
@@ -289,7 +315,8 @@ impl Registry {
                     None => return Ok(Published::default()),
                 }
             };
-            match topic.publish(message, &except, &self.history, self.limits.history) {
+            let (limit, policy) = (self.limits.history, self.limits.slow_clients);
+            match topic.publish(message, &except, &self.history, limit, policy) {
                 Some(published) => return Ok(published),
                 None => self.forget(&topic),
             }
@@ -298,14 +325,13 @@ impl Registry {
 
     fn publish_to_everyone(&self, message: &Payload, except: &[String]) -> Published {
         let mut published = Published::default();
+        let outbound = Outbound::Published(message.clone());
         for entry in &self.connections {
             if except.iter().any(|id| **id == *entry.peer.id) {
                 continue;
             }
-            match entry.outbox.push(Outbound::Message(message.clone())) {
-                Ok(()) => published.recipients += 1,
-                Err(_) => published.congested += 1,
-            }
+            let (policy, outbox) = (self.limits.slow_clients, &entry.outbox);
+            topic::deliver(outbox, &outbound, policy, topic::TOO_SLOW_REASON, &mut published);
         }
         published
     }
@@ -397,12 +423,35 @@ impl Registry {
         self.started
     }
 
-    /// Closes all connections, also those that are yet to come, and waits until they have gone.
-    pub async fn close_all(&self) {
+    /// Closes all connections, also those that are yet to come, and waits until they have gone. Frames that are being
+    /// handled are answered first, if that takes no longer than the patience. The closes are spread over a time, so that
+    /// not everyone comes back at once.
+    pub async fn close_all(&self, spread: Duration, patience: Duration) {
         self.closing.store(true, Ordering::SeqCst);
-        for entry in &self.connections {
-            entry.outbox.close(GOING_AWAY, SHUTDOWN);
+        let entries: Vec<_> = self
+            .connections
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect();
+        let pause = spread / u32::try_from(entries.len() / BATCH + 1).unwrap_or(u32::MAX);
+        for (n, batch) in entries.chunks(BATCH).enumerate() {
+            if n > 0 {
+                tokio::time::sleep(pause).await;
+            }
+            for entry in batch {
+                entry.outbox.close_patiently(GOING_AWAY, SHUTDOWN);
+            }
         }
+        drop(entries);
+        if tokio::time::timeout(patience, self.emptied()).await.is_err() {
+            for entry in &self.connections {
+                entry.outbox.hurry(GOING_AWAY, SHUTDOWN);
+            }
+            self.emptied().await;
+        }
+    }
+
+    async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
             if self.connections.is_empty() {
@@ -483,7 +532,8 @@ impl Registry {
         }
         if let Some(listeners) = self.existing(&format!("{name}{PRESENCE}")) {
             // One that is gone has nobody to tell.
-            listeners.publish(&Payload::Text(event.into()), &[], &self.history, 0);
+            let policy = self.limits.slow_clients;
+            listeners.publish(&Payload::Text(event.into()), &[], &self.history, 0, policy);
         }
     }
 
@@ -500,6 +550,8 @@ impl Registry {
     }
 }
 
+/// Connections that are closed together at a shutdown.
+const BATCH: usize = 100;
 /// RFC 6455 section 7.4.1: the server goes down.
 const GOING_AWAY: u16 = 1001;
 const SHUTDOWN: &str = "the gateway is shutting down";

@@ -4,9 +4,11 @@
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
 mod alarm;
+mod bucket;
 mod goodbye;
 mod opening;
 mod pipeline;
+mod throttle;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +34,10 @@ use crate::message::{Action, Effect, Event, Exchange, Payload, Peer};
 use crate::outbox::{Outbound, Outbox};
 use crate::plugin::Plugins;
 use alarm::{Alarm, Due};
+use bucket::Bucket;
 pub use opening::Opened;
 use pipeline::{Pipeline, Ticket};
+use throttle::Throttle;
 
 /// The library's default of 128 KiB would be the whole memory of an idle connection.
 const READ_BUFFER: usize = 2 * 1024;
@@ -60,6 +64,10 @@ pub struct Sessions {
     pub max_message: usize,
     /// The longest outbound queue, in bytes.
     pub max_queue: usize,
+    /// Frames that one client may send in a second, pings among them; 0 for no limit.
+    pub max_frames_per_second: usize,
+    /// Bytes that are read of one client in a second; 0 for no limit.
+    pub max_bytes_per_second: usize,
     /// Pings, and how long connections may last.
     pub heartbeat: Heartbeat,
 }
@@ -103,6 +111,7 @@ impl Opened {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(sessions.max_message))
             .max_frame_size(Some(sessions.max_message));
+        let socket = Throttle::new(socket, sessions.max_bytes_per_second);
         let socket =
             WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config)).await;
         tracing::info!(
@@ -121,6 +130,8 @@ impl Opened {
             pipeline: Pipeline::new(sessions.in_flight),
             alarm: Alarm::new(sessions.heartbeat, opened, fastrand::f64()),
             is_rearmed: true,
+            frames: Bucket::new(sessions.max_frames_per_second, opened).map(Box::new),
+            leaving: None,
         };
         let end = session.serve().await;
         drop(session);
@@ -165,7 +176,7 @@ impl End {
 
 struct Session<'a, S> {
     shared: &'a Sessions,
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Throttle<S>>,
     peer: Arc<Peer>,
     outbox: Arc<Outbox>,
     route: usize,
@@ -174,6 +185,10 @@ struct Session<'a, S> {
     alarm: Alarm,
     /// The alarm may ring earlier than it was set to.
     is_rearmed: bool,
+    /// What the client may send; none for no limit.
+    frames: Option<Box<Bucket>>,
+    /// Code and reason of a close that waits until the frames that are being handled are answered.
+    leaving: Option<Box<(u16, String)>>,
 }
 
 /// Journeys that wait for an upstream or a slow plugin.
@@ -195,7 +210,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             if let Err(end) = self.write_answers().await {
                 return end;
             }
-            if ahead.is_some() && !self.pipeline.is_full() {
+            if self.pipeline.is_empty()
+                && let Some(leaving) = self.leaving.take()
+            {
+                let (code, reason) = *leaving;
+                Box::pin(goodbye::close(&mut self.socket, code, reason.clone())).await;
+                return End::Closed(code, reason);
+            }
+            let is_leaving = self.leaving.is_some();
+            if is_leaving {
+                ahead = None;
+            } else if ahead.is_some() && !self.pipeline.is_full() {
                 continue;
             }
             if std::mem::take(&mut self.is_rearmed) {
@@ -206,11 +231,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 biased;
                 item = outbox.next() => Happened::Queued(item),
                 Some((ticket, journey)) = waiting.next() => Happened::Resumed(ticket, journey),
-                message = self.socket.next(), if ahead.is_none() => Happened::Received(message),
+                message = self.socket.next(), if ahead.is_none() && !is_leaving => Happened::Received(message),
                 () = &mut bell => Happened::Rang,
             };
-            if let Happened::Received(Some(Ok(message))) = &happened {
-                self.heard(message);
+            if let Happened::Received(Some(Ok(message))) = &happened
+                && let Err(end) = self.heard(message)
+            {
+                let End::Violation(code, reason) = &end else {
+                    return end;
+                };
+                Box::pin(goodbye::close(&mut self.socket, (*code).into(), reason.clone())).await;
+                return end;
             }
             match happened {
                 Happened::Queued(item) => {
@@ -257,12 +288,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         }
     }
 
-    fn heard(&mut self, message: &Message) {
+    /// Something came; more of it than the client may send ends the session.
+    fn heard(&mut self, message: &Message) -> Result<(), End> {
         let now = Instant::now();
         self.alarm.heard(now);
         if message.is_text() || message.is_binary() {
             self.alarm.active(now);
         }
+        let wait = self.frames.as_mut().map(|frames| frames.take(1, now));
+        if wait.is_none_or(|wait| wait.is_zero()) {
+            return Ok(());
+        }
+        let limit = self.shared.max_frames_per_second;
+        let reason = format!("more than {limit} frames in a second (max-frames-per-second)");
+        Err(End::Violation(CloseCode::Policy, reason))
     }
 
     /// A timer has run out: the journey of that begins.
@@ -386,12 +425,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         let mut item = first;
         while let Some(outbound) = item {
             match outbound {
-                Outbound::Message(payload) => {
+                Outbound::Message(payload) | Outbound::Published(payload) => {
                     bytes += payload.len();
                     self.feed(frame(payload)).await?;
                 }
                 Outbound::Timer { plugin, name, delay } => self.set_timer(&plugin, &name, delay),
-                Outbound::Close { code, reason } => {
+                Outbound::Close {
+                    code,
+                    reason,
+                    is_patient: true,
+                } => {
+                    self.leaving = Some(Box::new((code, reason)));
+                    break;
+                }
+                Outbound::Close { code, reason, .. } => {
                     self.flush().await?;
                     Box::pin(goodbye::close(&mut self.socket, code, reason.clone())).await;
                     return Err(End::Closed(code, reason));

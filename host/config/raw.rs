@@ -8,7 +8,7 @@ use toml::Spanned;
 
 pub(super) use super::types::RawOrigins as Origins;
 use super::types::{Bytes, Seconds};
-use super::{BuiltIn, ClientIds, LogFormat};
+use super::{BuiltIn, ClientIds, LogFormat, SlowClients};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost/websocket.php";
 
@@ -28,6 +28,11 @@ pub(super) struct Config {
     pub(super) in_flight: Spanned<usize>,
     pub(super) max_message: Bytes,
     pub(super) max_queue: Bytes,
+    pub(super) max_queues: Bytes,
+    pub(super) slow_clients: SlowClients,
+    pub(super) max_frames_per_second: usize,
+    pub(super) max_bytes_per_second: Bytes,
+    pub(super) grace: Seconds,
     pub(super) origins: Spanned<Origins>,
     pub(super) max_topics: usize,
     pub(super) max_attributes: Bytes,
@@ -56,6 +61,11 @@ impl Default for Config {
             in_flight: unplaced(1),
             max_message: Bytes(MIB),
             max_queue: Bytes(MIB),
+            max_queues: Bytes(1024 * MIB),
+            slow_clients: SlowClients::Close,
+            max_frames_per_second: 0,
+            max_bytes_per_second: Bytes(0),
+            grace: Seconds::from_secs(10),
             origins: unplaced(Origins::default()),
             max_topics: 128,
             max_attributes: Bytes(16 * 1024),

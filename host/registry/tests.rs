@@ -10,11 +10,18 @@ use super::*;
 const FOREVER: Duration = Duration::from_secs(1_000_000);
 
 fn registry() -> Arc<Registry> {
+    registry_with(SlowClients::Skip)
+}
+
+fn registry_with(slow_clients: SlowClients) -> Arc<Registry> {
     let limits = Limits {
         message: 1000,
         topics: 3,
         attributes: 100,
         history: 100_000,
+        queue: 100_000,
+        queues: usize::MAX,
+        slow_clients,
     };
     let kept = Kept {
         name: "kept.*".to_owned(),
@@ -28,7 +35,7 @@ fn registry() -> Arc<Registry> {
 
 fn connect_with(registry: &Arc<Registry>, id: &str, query: &str) -> (Registration, Arc<Outbox>) {
     let peer = Peer::new(id.into(), ([127, 0, 0, 1], 1).into(), "/", query, "");
-    let outbox = Arc::new(Outbox::new(100_000));
+    let outbox = registry.outbox();
     (registry.register(Arc::new(peer), outbox.clone()), outbox)
 }
 
@@ -43,7 +50,7 @@ fn text(text: &str) -> Payload {
 /// What is in a queue, as text.
 fn received(outbox: &Outbox) -> Vec<String> {
     let texts = std::iter::from_fn(|| outbox.try_next()).map(|item| match item {
-        Outbound::Message(Payload::Text(text)) => text.to_string(),
+        Outbound::Message(Payload::Text(text)) | Outbound::Published(Payload::Text(text)) => text.to_string(),
         other => format!("{other:?}"),
     });
     texts.collect()
@@ -71,7 +78,7 @@ fn a_name_belongs_to_who_took_it_last() {
 async fn closing_all_reaches_those_who_come_late_and_ends_with_the_last() {
     let registry = registry();
     let (first, outbox) = connect(&registry, "a");
-    let mut all = Box::pin(registry.close_all());
+    let mut all = Box::pin(registry.close_all(Duration::ZERO, FOREVER));
     assert!((&mut all).now_or_never().is_none());
     assert!(matches!(
         outbox.try_next(),
@@ -110,22 +117,41 @@ fn a_publication_reaches_subscribers_but_those_who_are_left_out() {
 }
 
 #[test]
-fn a_full_queue_misses_a_publication_and_delays_nobody() {
-    let registry = registry();
-    let (_slow, full) = connect(&registry, "slow");
-    let (_quick, outbox) = connect(&registry, "quick");
-    for id in ["slow", "quick"] {
-        registry.subscribe(id, "news").unwrap();
-        registry.subscribe(id, "kept.1").unwrap();
+fn a_full_queue_delays_nobody_and_is_dealt_with_as_the_policy_says() {
+    let counts = |published: Published| {
+        (
+            published.recipients,
+            published.congested,
+            published.closed,
+            published.dropped,
+        )
+    };
+    for (policy, expected) in [
+        (SlowClients::Skip, (1, 1, 0, 0)),
+        (SlowClients::Close, (1, 1, 1, 0)),
+        (SlowClients::DropOldest, (2, 0, 0, 1)),
+    ] {
+        let registry = registry_with(policy);
+        let (_slow, full) = connect(&registry, "slow");
+        let (_quick, outbox) = connect(&registry, "quick");
+        for id in ["slow", "quick"] {
+            registry.subscribe(id, "news").unwrap();
+            registry.subscribe(id, "kept.1").unwrap();
+        }
+        full.push(Outbound::Published(text(&"x".repeat(900)))).unwrap();
+        while full.push(Outbound::Message(text(&"x".repeat(900)))).is_ok() {}
+        let published = publish(&registry, "news", &"y".repeat(900));
+        assert_eq!(counts(published), expected, "{policy:?}");
+        assert_eq!(
+            full.is_closed(),
+            policy == SlowClients::Close,
+            "a plain topic may have gaps"
+        );
+        let published = publish(&registry, "kept.1", &"z".repeat(900));
+        assert_eq!(published.recipients, 1);
+        assert!(full.is_closed(), "one with a history may not");
+        assert_eq!(received(&outbox).len(), 3);
     }
-    while full.push(Outbound::Message(text(&"x".repeat(900)))).is_ok() {}
-    let published = publish(&registry, "news", &"y".repeat(900));
-    assert_eq!((published.recipients, published.congested), (1, 1));
-    assert!(!full.is_closed(), "a plain topic may have gaps");
-    let published = publish(&registry, "kept.1", &"z".repeat(900));
-    assert_eq!((published.recipients, published.congested), (1, 1));
-    assert!(full.is_closed(), "one with a history may not");
-    assert_eq!(received(&outbox).len(), 3);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use super::history::{History, Position, Retention};
 use super::{Entry, Published, envelope, lock};
+use crate::config::SlowClients;
 use crate::message::{Payload, Peer, Utf8Bytes};
-use crate::outbox::Outbound;
+use crate::outbox::{Outbound, Outbox};
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
@@ -50,7 +51,37 @@ pub(super) enum Removed {
 
 /// The close code for a client that is too slow for a topic with a history (RFC 6455 section 7.4.1: policy violation).
 const TOO_SLOW: u16 = 1008;
-const TOO_SLOW_REASON: &str = "too slow for a topic with a history; connect again and resume";
+pub(super) const TOO_SLOW_REASON: &str = "too slow: more than max-queue waits";
+const TOO_SLOW_RESUME: &str = "too slow for a topic with a history; connect again and resume";
+
+/// Puts a publication into a queue, or does what the policy says.
+pub(super) fn deliver(
+    outbox: &Outbox,
+    outbound: &Outbound,
+    policy: SlowClients,
+    reason: &str,
+    published: &mut Published,
+) {
+    let result = match policy {
+        SlowClients::DropOldest => outbox.push_over(outbound.clone()),
+        SlowClients::Skip | SlowClients::Close => outbox.push(outbound.clone()).map(|()| 0),
+    };
+    match result {
+        Ok(dropped) => {
+            published.recipients += 1;
+            published.dropped += dropped;
+        }
+        // A queue that has ended already is no slow one.
+        Err(_) if outbox.is_closed() => {}
+        Err(_) => {
+            published.congested += 1;
+            if policy == SlowClients::Close {
+                published.closed += 1;
+                outbox.abort(TOO_SLOW, reason);
+            }
+        }
+    }
+}
 
 impl Topic {
     /// Without subscribers. With a history, if a retention and an epoch are given.
@@ -78,7 +109,7 @@ impl Topic {
             let frames = self.beginning(history, resume, entry);
             // A full queue closes the connection, as a message that does not fit would.
             if entry.outbox.push_all(frames).is_err() {
-                entry.outbox.close(TOO_SLOW, TOO_SLOW_REASON);
+                entry.outbox.abort(TOO_SLOW, TOO_SLOW_RESUME);
             }
         }
         let member = entry.peer.attribute("user").map(Arc::<str>::from);
@@ -146,13 +177,15 @@ impl Topic {
     }
 
     /// Puts a message into the queues of all subscribers. None if the topic is gone. `kept` counts the bytes of all
-    /// histories, which are to be at most `limit`: then the oldest messages of this topic go.
+    /// histories, which are to be at most `limit`: then the oldest messages of this topic go. `policy` is for those whose
+    /// queues are full.
     pub(super) fn publish(
         &self,
         payload: &Payload,
         except: &[Arc<Entry>],
         kept: &AtomicUsize,
         limit: usize,
+        policy: SlowClients,
     ) -> Option<Published> {
         let mut state = lock(&self.state);
         if state.gone {
@@ -167,24 +200,26 @@ impl Topic {
                 let dropped = history.trim(now, |dropped| all.saturating_sub(dropped) > limit);
                 kept.fetch_sub(dropped, Ordering::Relaxed);
                 published.position = Some(history.position());
-                message(frame)
+                Outbound::Published(Payload::Text(frame))
             }
-            None => Outbound::Message(payload.clone()),
+            None => Outbound::Published(payload.clone()),
+        };
+        // Where there is a history, a gap is not to be hidden: the client shall resume.
+        let (policy, reason) = match published.position {
+            Some(_) => (SlowClients::Close, TOO_SLOW_RESUME),
+            None => (policy, TOO_SLOW_REASON),
         };
         for (place, subscriber) in &state.subscribers {
             if except.iter().any(|entry| key(entry) == *place) {
                 continue;
             }
-            let outbox = &subscriber.entry.outbox;
-            match outbox.push(outbound.clone()) {
-                Ok(()) => published.recipients += 1,
-                Err(_) => {
-                    published.congested += 1;
-                    if published.position.is_some() {
-                        outbox.close(TOO_SLOW, TOO_SLOW_REASON);
-                    }
-                }
-            }
+            deliver(
+                &subscriber.entry.outbox,
+                &outbound,
+                policy,
+                reason,
+                &mut published,
+            );
         }
         Some(published)
     }

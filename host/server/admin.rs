@@ -44,6 +44,7 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     // Looked up when somebody looks: they change with every subscription.
     world.metrics.topics.set(count(world.registry.topic_count()));
     world.metrics.history.set(count(world.registry.history_bytes()));
+    world.metrics.queues.set(count(world.registry.queue_bytes()));
     ([(CONTENT_TYPE, FORMAT)], world.metrics.render()).into_response()
 }
 

@@ -135,7 +135,7 @@ impl Sessions {
 
     /// Lets a connection in without asking.
     pub fn open(self: Arc<Self>, peer: Arc<Peer>, route: usize, upstream: usize) -> Opened {
-        let outbox = Arc::new(Outbox::new(self.max_queue));
+        let outbox = self.world.registry.outbox();
         let registration = self.world.registry.register(peer.clone(), outbox.clone());
         self.world.metrics.connections.inc();
         self.world.metrics.connections_total.inc();

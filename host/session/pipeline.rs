@@ -34,6 +34,11 @@ impl<T> Pipeline<T> {
         self.places.len() >= self.limit
     }
 
+    /// Whether nothing is being handled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// A frame begins.
     pub(super) fn begin(&mut self) -> Ticket {
         self.places.push_back(Place {

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aileron::config::SlowClients;
 use aileron::message::{Payload, Peer};
 use aileron::outbox::{Outbound, Outbox};
 use aileron::registry::{Kept, Limits, Registration, Registry, Retention};
@@ -41,6 +42,9 @@ fn registry() -> Arc<Registry> {
         topics: 128,
         attributes: 1 << 14,
         history: 64 << 20,
+        queue: 1 << 20,
+        queues: usize::MAX,
+        slow_clients: SlowClients::Close,
     };
     let kept = Kept {
         name: "kept".to_owned(),
@@ -64,7 +68,7 @@ fn connect(registry: &Arc<Registry>) -> Vec<Client> {
             "",
             "host: localhost",
         );
-        let outbox = Arc::new(Outbox::new(1 << 20));
+        let outbox = registry.outbox();
         (id, registry.register(Arc::new(peer), outbox.clone()), outbox)
     };
     (0..MANY).map(one).collect()

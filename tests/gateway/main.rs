@@ -42,6 +42,8 @@ mod passing;
 mod push;
 /// Plugins that change while connections are open.
 mod reload;
+/// Clients that read too slowly, and clients that send too much.
+mod slow;
 mod support;
 /// Topics: publications, presence, history, and what they cost.
 mod topics;

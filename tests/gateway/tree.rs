@@ -14,7 +14,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     ("signal", &[]),
     ("telemetry", &["config"]),
     ("outbox", &["message"]),
-    ("registry", &["message", "outbox"]),
+    ("registry", &["message", "config", "outbox"]),
     ("plugin", &["message", "metrics", "config"]),
     ("upstream", &["message", "metrics", "config"]),
     ("journey", &["message", "plugin"]),

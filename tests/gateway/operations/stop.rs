@@ -10,7 +10,8 @@ use crate::support::{Fpm, Frame, Gateway};
 async fn clients_are_told_and_it_ends_in_order() {
     for signal in ["TERM", "INT"] {
         let fpm = Fpm::start(2).await;
-        let mut gateway = Gateway::start(&format!("[upstream]\n{}", fpm.upstream("frames.php"))).await;
+        let config = format!("grace = \"4s\"\n[upstream]\n{}", fpm.upstream("frames.php"));
+        let mut gateway = Gateway::start(&config).await;
         let mut idle = gateway.connect().await;
         // One whose answer PHP will not give in time is not waited for.
         let mut busy = gateway.connect().await;

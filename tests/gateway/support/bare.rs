@@ -56,6 +56,30 @@ impl Bare {
         }
     }
 
+    /// Reads to the close frame, whatever comes before it. Gives code and reason (RFC 6455 section 5.5.1).
+    pub async fn close(mut self) -> (u16, String) {
+        loop {
+            while let Some(&[kind, length]) = self.read.first_chunk() {
+                let end = 2 + usize::from(length);
+                assert!(length < 126, "a short frame");
+                if self.read.len() < end {
+                    break;
+                }
+                let frame = self.read.split_to(end);
+                if kind == 0x88 {
+                    let code = u16::from_be_bytes([frame[2], frame[3]]);
+                    return (code, String::from_utf8_lossy(&frame[4..]).into_owned());
+                }
+            }
+            self.read.reserve(1024);
+            assert_ne!(
+                self.socket.read_buf(&mut self.read).await.unwrap(),
+                0,
+                "the gateway has gone"
+            );
+        }
+    }
+
     fn take(&mut self) -> Option<Bytes> {
         let (&[kind, short], rest) = self.read.split_first_chunk()?;
         assert_eq!(kind, 0x81, "a whole text frame");
