@@ -117,12 +117,24 @@ impl Fpm {
 
     /// Starts it again after `stop` or `kill`.
     pub async fn restart(&mut self) {
-        let _ = std::fs::remove_file(&self.listen);
-        self.process = spawn(self.dir.path());
+        self.restart_in_use().await;
         self.listens().await;
     }
 
+    /// The same while others go on connecting.
+    pub async fn restart_in_use(&mut self) {
+        let _ = std::fs::remove_file(&self.listen);
+        self.process = spawn(self.dir.path());
+        self.accepts().await;
+    }
+
     pub async fn listens(&self) {
+        self.accepts().await;
+        // The connection that was the test is not to be counted.
+        self.has_connections(0).await;
+    }
+
+    async fn accepts(&self) {
         let log = self.dir.path().join("fpm.log");
         eventually(
             &format!("PHP-FPM listening; its log is {}", log.display()),
@@ -132,8 +144,6 @@ impl Fpm {
             },
         )
         .await;
-        // The connection that was the test is not to be counted.
-        self.has_connections(0).await;
     }
 }
 

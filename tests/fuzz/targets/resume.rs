@@ -1,0 +1,56 @@
+//! Where a client says that it left off in a topic: `TOPIC:EPOCH:OFFSET`. It gets all that it missed and nothing else, or
+//! is told that this cannot be.
+
+#![no_main]
+#![allow(dead_code, reason = "a target uses a part of what it includes")]
+
+use std::time::{Duration, Instant};
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../../host/registry/envelope.rs"]
+mod envelope;
+#[path = "../../../host/registry/history.rs"]
+mod history;
+#[path = "../../../host"]
+mod host {
+    #[allow(unused_imports, reason = "a target uses a part of what it includes")]
+    pub mod message;
+}
+
+use history::{History, Position, Retention};
+use host::message;
+use message::Payload;
+
+const PUBLISHED: u64 = 5;
+const KEPT: usize = 3;
+
+fuzz_target!(|text: &str| {
+    let Some((topic, position)) = Position::of_topic(text) else {
+        return;
+    };
+    let again = format!("{topic}:{}:{}", position.epoch, position.offset);
+    assert_eq!(Position::of_topic(&again), Some((topic, position.clone())));
+
+    let now = Instant::now();
+    let retention = Retention {
+        messages: KEPT,
+        time: Duration::from_secs(60),
+    };
+    let mut history = History::new(retention, "e".to_owned(), now);
+    for n in 1..=PUBLISHED {
+        history.append("t", &Payload::Text(n.to_string().into()), now);
+    }
+    history.trim(now, |_| false);
+    let missed: Option<Vec<_>> = history
+        .after(&position)
+        .map(|frames| frames.map(|frame| frame.as_str().to_owned()).collect());
+    let is_known = position.epoch == "e" && (PUBLISHED - KEPT as u64..=PUBLISHED).contains(&position.offset);
+    let expected = is_known.then(|| {
+        let numbers = position.offset + 1..=PUBLISHED;
+        numbers
+            .map(|n| format!(r#"{{"topic":"t","epoch":"e","offset":{n},"data":"{n}"}}"#))
+            .collect()
+    });
+    assert_eq!(missed, expected);
+});
