@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::{Config, Schedule};
 use crate::deliveries::Deliveries;
@@ -15,17 +17,23 @@ use crate::plugin::{Connections, Plugins, PluginsError};
 use crate::registry::{Kept, Limits, Registry, Retention};
 use crate::schedule;
 use crate::server::{self, Gateway, Pushed, Role};
-use crate::session::Sessions;
+use crate::session::{self, Sessions};
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// A gateway that is set up and listens, but does not serve yet.
 pub struct App {
     gateway: Arc<Gateway>,
     listeners: Vec<(TcpListener, Role)>,
-    schedules: Vec<Schedule>,
+    schedules: watch::Sender<Vec<Schedule>>,
     poll: Duration,
     settle: Duration,
-    grace: Duration,
+}
+
+/// What changes a gateway that serves.
+pub struct Control {
+    config: Config,
+    gateway: Arc<Gateway>,
+    schedules: watch::Sender<Vec<Schedule>>,
 }
 
 /// Connections that are closed in a second of a shutdown, if its grace is long enough.
@@ -85,7 +93,8 @@ impl App {
     /// Sets everything up, plugins included, and then listens: who can connect is served.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let registry = Arc::new(registry(config));
+        let (limits, kept) = rules(config);
+        let registry = Arc::new(Registry::new(limits, kept));
         let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
         let upstreams = Arc::new(Upstreams::new(&config.upstreams, &metrics)?);
         let world = Arc::new(World {
@@ -97,12 +106,7 @@ impl App {
             deliveries: Deliveries::new(world.clone(), config.closings),
             world,
             plugins,
-            in_flight: config.in_flight,
-            max_message: config.max_message,
-            max_queue: config.max_queue,
-            max_frames_per_second: config.max_frames_per_second,
-            max_bytes_per_second: config.max_bytes_per_second,
-            heartbeat: config.heartbeat,
+            settings: ArcSwap::from_pointee(session_settings(config)),
         });
         let gateway = Arc::new(Gateway {
             sessions,
@@ -122,10 +126,9 @@ impl App {
         Ok(Self {
             gateway,
             listeners,
-            schedules: config.schedules.clone(),
+            schedules: watch::Sender::new(config.schedules.clone()),
             poll: config.plugins.poll,
             settle: config.plugins.settle,
-            grace: config.grace,
         })
     }
 
@@ -138,9 +141,8 @@ impl App {
             tasks.spawn(server::serve(listener, self.gateway.clone(), role));
         }
         tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
-        for schedule in self.schedules {
-            tasks.spawn(schedule::run(schedule, sessions.plugins.clone(), world.clone()));
-        }
+        let schedules = self.schedules.subscribe();
+        tasks.spawn(schedule::run(schedules, sessions.plugins.clone(), world.clone()));
         tasks.spawn(expire(world.registry.clone()));
         let delivering = tokio::spawn(sessions.deliveries.clone().run());
         stop.await;
@@ -148,10 +150,20 @@ impl App {
         let connections = u32::try_from(world.registry.count()).unwrap_or(u32::MAX);
         let spread = Duration::from_secs(1) * connections / CLOSES_PER_SECOND;
         // Half of the grace to send everyone away, a quarter for answers, the rest for farewells and close events.
-        let (spread, patience) = (spread.min(self.grace / 2), self.grace / 4);
+        let grace = sessions.settings.load().grace;
+        let (spread, patience) = (spread.min(grace / 2), grace / 4);
         world.registry.close_all(spread, patience).await;
         sessions.deliveries.drained().await;
         delivering.abort();
+    }
+
+    /// What changes the gateway while it serves. `config` is what it was built with.
+    pub fn control(&self, config: Config) -> Control {
+        Control {
+            config,
+            gateway: self.gateway.clone(),
+            schedules: self.schedules.clone(),
+        }
     }
 
     /// The addresses that are listened on, and what for.
@@ -167,7 +179,34 @@ impl App {
     }
 }
 
-fn registry(config: &Config) -> Registry {
+impl Control {
+    /// The configuration that is in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes over another configuration without dropping a connection. Gives the keys that need a restart. An error means
+    /// that nothing has changed.
+    pub fn change(&mut self, config: Config) -> Result<Vec<&'static str>, StartError> {
+        let config = config.taking_over(&self.config);
+        let waiting = config.restart_keys(&self.config);
+        let sessions = &self.gateway.sessions;
+        let world = &sessions.world;
+        let (limits, kept) = rules(&config);
+        world.registry.change(limits, kept);
+        sessions.settings.store(Arc::new(session_settings(&config)));
+        sessions.deliveries.change(config.closings);
+        self.schedules.send_if_modified(|schedules| {
+            let is_new = *schedules != config.schedules;
+            schedules.clone_from(&config.schedules);
+            is_new
+        });
+        self.config = config;
+        Ok(waiting)
+    }
+}
+
+fn rules(config: &Config) -> (Limits, Vec<Kept>) {
     let limits = Limits {
         message: config.max_message,
         topics: config.max_topics,
@@ -184,7 +223,19 @@ fn registry(config: &Config) -> Registry {
             time: topic.history_time,
         },
     });
-    Registry::new(limits, kept.collect())
+    (limits, kept.collect())
+}
+
+fn session_settings(config: &Config) -> session::Settings {
+    session::Settings {
+        in_flight: config.in_flight,
+        max_message: config.max_message,
+        max_queue: config.max_queue,
+        max_frames_per_second: config.max_frames_per_second,
+        max_bytes_per_second: config.max_bytes_per_second,
+        heartbeat: config.heartbeat,
+        grace: config.grace,
+    }
 }
 
 async fn expire(registry: Arc<Registry>) {

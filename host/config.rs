@@ -3,6 +3,7 @@
 //! Two levels: `raw` is what the TOML says, this is what it means. Everything that can be wrong is found on the way from
 //! one to the other, before anything listens, and reported with file, line and what would be right.
 
+mod align;
 mod error;
 mod raw;
 mod types;
@@ -154,7 +155,7 @@ pub struct Push {
 }
 
 /// An application to forward to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// As plugins and routes name it.
     pub name: String,
@@ -206,7 +207,7 @@ pub struct Plugins {
 }
 
 /// A path that clients may connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Which paths.
     pub path: PathPattern,
@@ -214,6 +215,8 @@ pub struct Route {
     pub plugins: Option<Vec<String>>,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
+    /// False for a route that was taken out while connections of it were open: they go on, new ones are not let in.
+    pub is_open: bool,
 }
 
 /// What is logged, and how.

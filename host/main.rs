@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aileron::app::{self, App};
-use aileron::config::{Config, Overrides};
+use aileron::app::{self, App, Control};
+use aileron::config::{Config, ConfigError, Overrides};
 use aileron::metrics::Metrics;
 use aileron::registry::Registry;
 use aileron::server::Role;
-use aileron::signal::StopSignals;
+use aileron::signal::{Request, Requests};
 use aileron::telemetry;
 use clap::Parser;
 
@@ -58,7 +58,8 @@ fn main() -> ExitCode {
         script: arguments.script,
         plugins: arguments.plugins,
     };
-    let config = match Config::load(file, overrides) {
+    let load = || Config::load(file, overrides.clone());
+    let config = match load() {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
@@ -69,15 +70,19 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Check) => check(&config),
         None => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime.block_on(run(&config)),
+            Ok(runtime) => runtime.block_on(run(config, file, load)),
             Err(error) => fail(&error, 1),
         },
     }
 }
 
-async fn run(config: &Config) -> ExitCode {
-    let (mut signals, app) = match (StopSignals::new(), App::build(config).await) {
-        (Ok(signals), Ok(app)) => (signals, app),
+async fn run(
+    config: Config,
+    file: Option<&Path>,
+    load: impl Fn() -> Result<Config, ConfigError>,
+) -> ExitCode {
+    let (mut requests, app) = match (Requests::new(file.map(Path::to_owned)), App::build(&config).await) {
+        (Ok(requests), Ok(app)) => (requests, app),
         (Err(error), _) => return fail(&error, 1),
         (_, Err(error)) => return fail(&error, 1),
     };
@@ -95,10 +100,16 @@ async fn run(config: &Config) -> ExitCode {
     }
     let sessions = app.sessions();
     let registry = &sessions.world.registry;
+    let mut control = app.control(config);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut serving = tokio::spawn(app.run(async { drop(stopped.await) }));
-    let signal = signals.next().await;
-    let grace = config.grace;
+    let signal = loop {
+        match requests.next().await {
+            Request::Stop(signal) => break signal,
+            Request::Reload(cause) => reload(&mut control, cause, load()),
+        }
+    };
+    let grace = control.config().grace;
     tracing::info!(
         signal,
         connections = registry.count(),
@@ -114,7 +125,7 @@ async fn run(config: &Config) -> ExitCode {
                 tracing::info!("all connections are closed");
                 return ExitCode::SUCCESS;
             }
-            signal = signals.next() => {
+            signal = requests.stop() => {
                 let (connections, close_events) = left();
                 tracing::warn!(signal, connections, close_events, "second signal; the rest is cut off");
                 return ExitCode::FAILURE;
@@ -132,6 +143,27 @@ async fn run(config: &Config) -> ExitCode {
                 let (connections, close_events) = left();
                 tracing::info!(connections, close_events, "shutting down");
             }
+        }
+    }
+}
+
+/// Takes over another configuration, if it is good.
+fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError>) {
+    let changed = loaded
+        .map_err(|error| error.to_string())
+        .and_then(|config| control.change(config).map_err(|error| error.to_string()));
+    match changed {
+        Ok(waiting) if waiting.is_empty() => tracing::info!(cause, "configuration taken over"),
+        Ok(waiting) => tracing::warn!(
+            cause,
+            keys = waiting.join(", "),
+            "configuration taken over, but for these keys, which need a restart"
+        ),
+        Err(error) => {
+            tracing::error!(
+                cause,
+                "configuration not taken over, the one before goes on: {error}"
+            );
         }
     }
 }

@@ -193,6 +193,7 @@ impl Validator<'_> {
             path: self.path(path, push_path)?,
             plugins: None,
             upstream: 0,
+            is_open: true,
         };
         let mut all: Vec<Route> = Vec::new();
         for raw in routes {
@@ -209,6 +210,7 @@ impl Validator<'_> {
                 path,
                 plugins: raw.plugins,
                 upstream,
+                is_open: true,
             });
         }
         // A route may say more about the top-level path.

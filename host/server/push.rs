@@ -23,7 +23,7 @@ use crate::registry::SendError;
 const BODY_PER_MESSAGE: usize = 4;
 
 pub(super) fn router(gateway: Arc<Gateway>) -> Router {
-    let max_body = BODY_PER_MESSAGE * gateway.sessions.max_message + 64 * 1024;
+    let max_body = BODY_PER_MESSAGE * gateway.sessions.settings.load().max_message + 64 * 1024;
     Router::new()
         .route("/live", get(admin::live))
         .route("/ready", get(admin::ready))

@@ -27,7 +27,7 @@ pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
     let matching = routes
         .iter()
         .enumerate()
-        .filter(|(_, route)| route.path.matches(path));
+        .filter(|(_, route)| route.is_open && route.path.matches(path));
     matching
         .max_by_key(|(_, route)| route.path.precision())
         .map(|(index, _)| index)
@@ -281,6 +281,7 @@ mod tests {
                 path: PathPattern::parse(path).unwrap(),
                 plugins: None,
                 upstream: 0,
+                is_open: true,
             })
             .collect();
         for (path, index) in [

@@ -45,7 +45,17 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
 
 /// A library, and the only places that may name it.
 const NAMED_ONLY_IN: [(&str, &[&str]); 9] = [
-    ("arc_swap", &["plugin.rs"]),
+    (
+        "arc_swap",
+        &[
+            "deliveries.rs",
+            "effects.rs",
+            "plugin.rs",
+            "registry.rs",
+            "server",
+            "session.rs",
+        ],
+    ),
     ("axum", &["server"]),
     ("clap", &["main.rs"]),
     ("dashmap", &["registry.rs"]),
