@@ -203,8 +203,10 @@ impl Deliveries {
     }
 
     async fn deliver(self: &Arc<Self>, mut delivery: Delivery) {
-        let request = &delivery.exchange.request;
-        let outcome = self.world.upstreams.send(delivery.upstream, request).await;
+        // Kept, since it may have to be sent again.
+        let request = delivery.exchange.request.clone();
+        let flow = delivery.journey.flow();
+        let outcome = self.world.upstreams.send(delivery.upstream, flow, request).await;
         let is_late = delivery.since.elapsed() >= self.settings.retry_for;
         match failure(&outcome) {
             None => self.world.metrics.delivery("delivered"),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::journey::{Journey, Step};
-use crate::message::{Action, Effect, Exchange, Failure, Outcome, Payload, Response};
+use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response};
 use crate::metrics::Metrics;
 use crate::registry::{Published, Registry, SendError};
-use crate::upstream::Upstreams;
+use crate::upstream::{Turn, Upstreams};
 
 /// What actions act upon.
 pub struct World {
@@ -20,13 +20,18 @@ pub struct World {
 
 impl World {
     /// Asks the upstream that an exchange names, or the default one of the route. Gives the context back with the outcome.
-    pub async fn ask(&self, default: usize, exchange: Exchange) -> (Payload, Outcome) {
-        let index = self.upstream(default, exchange.upstream.as_deref());
-        let outcome = match index {
-            Ok(index) => self.upstreams.send(index, &exchange.request).await,
+    pub async fn ask(&self, flow: Flow, default: usize, exchange: Exchange) -> (Payload, Outcome) {
+        let outcome = match self.turn(flow, default, &exchange).await {
+            Ok(turn) => turn.send(exchange.request).await,
             Err(failure) => Err(failure),
         };
         (exchange.context, outcome)
+    }
+
+    /// The first half of `ask`, up to which nothing has been sent: waits for the turn of an exchange.
+    pub async fn turn(&self, flow: Flow, default: usize, exchange: &Exchange) -> Result<Turn<'_>, Failure> {
+        let index = self.upstream(default, exchange.upstream.as_deref())?;
+        self.upstreams.turn(index, flow).await
     }
 
     /// The index of the upstream that a plugin means.
@@ -134,7 +139,7 @@ impl World {
                     journey.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    let (context, outcome) = self.ask(default, exchange).await;
+                    let (context, outcome) = self.ask(journey.flow(), default, exchange).await;
                     journey.answered(context, outcome);
                 }
                 Step::Wait(result) => journey.decided(result.await.ok()),
