@@ -96,7 +96,7 @@ impl App {
         let (limits, kept) = rules(config);
         let registry = Arc::new(Registry::new(limits, kept));
         let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
-        let upstreams = Arc::new(Upstreams::new(&config.upstreams, &metrics)?);
+        let upstreams = ArcSwap::from_pointee(Upstreams::new(&config.upstreams, &metrics)?);
         let world = Arc::new(World {
             registry,
             upstreams,
@@ -192,6 +192,12 @@ impl Control {
         let waiting = config.restart_keys(&self.config);
         let sessions = &self.gateway.sessions;
         let world = &sessions.world;
+        // The only thing that can fail, so it comes first.
+        let upstreams = world
+            .upstreams
+            .load()
+            .changed(&config.upstreams, &world.metrics)?;
+        world.upstreams.store(Arc::new(upstreams));
         let (limits, kept) = rules(&config);
         world.registry.change(limits, kept);
         sessions.settings.store(Arc::new(session_settings(&config)));

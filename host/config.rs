@@ -167,9 +167,18 @@ pub struct Upstream {
     pub max_answer: usize,
     /// Requests under way at the same time.
     pub max_requests: usize,
-    /// Requests that wait for their turn; one more is refused as overloaded.
+    /// Requests that wait for their turn; for one more, one is refused as overloaded.
     pub max_waiting: usize,
-    /// FastCGI connections kept open; at the same time the most that are open at all. 0 keeps none.
+    /// How long one waits; then it is refused as overloaded.
+    pub max_wait: Duration,
+    /// Further tries for a request of which nothing could be sent.
+    pub retries: usize,
+    /// Failures in a row after which nothing is sent for a while; 0 never.
+    pub breaker_failures: usize,
+    /// For how long, the first time.
+    pub breaker_pause: Duration,
+    /// FastCGI connections kept open; at the same time the most that are open at all, and so the most
+    /// requests under way. 0 keeps none.
     pub keep: usize,
 }
 

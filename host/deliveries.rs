@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Closings;
-use crate::effects::World;
+use crate::effects::{self, World};
 use crate::journey::{Journey, Step};
 use crate::message::{Exchange, Failure, Outcome};
 
@@ -109,7 +109,11 @@ impl Deliveries {
 
     /// Queues a request. Gives the journey back, which has heard why, if that cannot be done.
     fn add(&self, mut journey: Journey, default: usize, mut exchange: Exchange) -> Option<Journey> {
-        let upstream = match self.world.upstream(default, exchange.upstream.as_deref()) {
+        let upstream = match effects::find(
+            &self.world.upstreams.load(),
+            default,
+            exchange.upstream.as_deref(),
+        ) {
             Ok(upstream) => upstream,
             Err(failure) => {
                 journey.answered(exchange.context, Err(failure));
@@ -209,8 +213,11 @@ impl Deliveries {
     }
 
     async fn deliver(self: &Arc<Self>, mut delivery: Delivery) {
-        let request = &delivery.exchange.request;
-        let outcome = self.world.upstreams.send(delivery.upstream, request).await;
+        // Kept, since it may have to be sent again.
+        let request = delivery.exchange.request.clone();
+        let flow = delivery.journey.flow();
+        let upstreams = self.world.upstreams.load_full();
+        let outcome = upstreams.send(delivery.upstream, flow, request).await;
         let is_late = delivery.since.elapsed() >= self.settings.load().retry_for;
         match failure(&outcome) {
             None => self.world.metrics.delivery("delivered"),

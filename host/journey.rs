@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::message::{Action, Effect, Event, Exchange, Outcome, Payload, Request};
+use crate::message::{Action, Effect, Event, Exchange, Flow, Outcome, Payload, Request};
 use crate::plugin::{Call, CallResult, Chain};
 
 /// An event that is being handled.
@@ -75,6 +75,11 @@ impl Journey {
     /// The plugin whose actions are being done.
     pub fn plugin(&self) -> Option<&Arc<str>> {
         self.chain.get(self.at).map(|version| &version.name)
+    }
+
+    /// The flow of the requests that it asks for.
+    pub fn flow(&self) -> Flow {
+        self.event.flow()
     }
 
     /// Whether the plugin wants to hear what becomes of the actions that are being done.

@@ -20,13 +20,15 @@ macro_rules! label {
     };
 }
 
+mod upstream;
+
+pub use upstream::UpstreamMetrics;
+
 label!(Direction { direction });
 label!(ByPlugin { plugin });
 label!(PluginFailure { plugin, cause });
 label!(Outcome { result });
 label!(ByName { name, result });
-label!(ByUpstream { upstream });
-label!(UpstreamFailure { upstream, kind });
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -69,9 +71,7 @@ pub struct Metrics {
     slow_clients: Family<Outcome, Counter>,
     deliveries: Family<Outcome, Counter>,
     schedules: Family<ByName, Counter>,
-    upstream_requests: Family<ByUpstream, Counter>,
-    upstream_duration: Histograms<ByUpstream>,
-    upstream_failures: Family<UpstreamFailure, Counter>,
+    upstreams: upstream::Upstreams,
 }
 
 /// What one plugin counts.
@@ -84,27 +84,10 @@ pub struct PluginMetrics {
     failures: Family<PluginFailure, Counter>,
 }
 
-/// What one upstream counts.
-pub struct UpstreamMetrics {
-    name: String,
-    /// Requests that were asked for, sent or not.
-    pub requests: Counter,
-    /// From the decision to the end, in seconds.
-    pub duration: Histogram,
-    failures: Family<UpstreamFailure, Counter>,
-}
-
 /// A call of a plugin takes from a fraction of a microsecond to the time limit.
 fn call_buckets() -> Histogram {
     Histogram::new([
         0.5e-6, 1e-6, 2e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 1e-3, 10e-3, 100e-3,
-    ])
-}
-
-/// A request takes from a tenth of a millisecond to the time limit.
-fn request_buckets() -> Histogram {
-    Histogram::new([
-        0.1e-3, 0.2e-3, 0.5e-3, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     ])
 }
 
@@ -140,9 +123,7 @@ impl Default for Metrics {
             slow_clients: Family::default(),
             deliveries: Family::default(),
             schedules: Family::default(),
-            upstream_requests: Family::default(),
-            upstream_duration: Family::new_with_constructor(request_buckets),
-            upstream_failures: Family::default(),
+            upstreams: upstream::Upstreams::default(),
         };
         metrics.register(frames);
         metrics
@@ -225,21 +206,7 @@ impl Metrics {
             "Changes of plugin files by result",
             self.reloads.clone(),
         );
-        r.register(
-            "upstream_requests",
-            "Requests for upstreams",
-            self.upstream_requests.clone(),
-        );
-        r.register(
-            "upstream_request_seconds",
-            "Duration of requests, waiting included",
-            self.upstream_duration.clone(),
-        );
-        r.register(
-            "upstream_failures",
-            "Requests without an answer",
-            self.upstream_failures.clone(),
-        );
+        self.upstreams.register(r);
     }
 
     /// The text for `/metrics`.
@@ -265,15 +232,7 @@ impl Metrics {
 
     /// Handles for one upstream.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
-        let label = ByUpstream {
-            upstream: name.to_owned(),
-        };
-        UpstreamMetrics {
-            name: name.to_owned(),
-            requests: self.upstream_requests.get_or_create_owned(&label),
-            duration: self.upstream_duration.get_or_create_owned(&label),
-            failures: self.upstream_failures.clone(),
-        }
+        self.upstreams.one(name)
     }
 
     /// Counts a change of a plugin file: `loaded`, `removed` or `refused`.
@@ -335,16 +294,5 @@ impl PluginMetrics {
             cause: cause.to_owned(),
         };
         self.failures.get_or_create(&label).get()
-    }
-}
-
-impl UpstreamMetrics {
-    /// Counts a request that got no answer.
-    pub fn failure(&self, kind: &str) {
-        let label = UpstreamFailure {
-            upstream: self.name.clone(),
-            kind: kind.to_owned(),
-        };
-        self.failures.get_or_create(&label).inc();
     }
 }

@@ -506,7 +506,7 @@ async fn ask(
     ticket: Ticket,
     mut journey: Journey,
 ) -> (Ticket, Journey) {
-    let (context, outcome) = shared.world.ask(default, exchange).await;
+    let (context, outcome) = shared.world.ask(journey.flow(), default, exchange).await;
     journey.answered(context, outcome);
     (ticket, journey)
 }

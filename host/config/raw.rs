@@ -174,6 +174,10 @@ pub(super) struct Upstream {
     pub(super) max_answer: Bytes,
     pub(super) max_requests: Spanned<usize>,
     pub(super) max_waiting: usize,
+    pub(super) max_wait: Seconds,
+    pub(super) retries: usize,
+    pub(super) breaker_failures: usize,
+    pub(super) breaker_pause: Spanned<Seconds>,
     pub(super) keep: usize,
 }
 
@@ -186,6 +190,10 @@ impl Default for Upstream {
             max_answer: Bytes(16 * MIB),
             max_requests: unplaced(128),
             max_waiting: 10_000,
+            max_wait: Seconds::from_secs(5),
+            retries: 2,
+            breaker_failures: 20,
+            breaker_pause: unplaced(Seconds::from_secs(1)),
             keep: 0,
         }
     }

@@ -17,9 +17,16 @@ pub(super) use origins::RawOrigins;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);
 
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl Seconds {
     /// 0 where it stands for no limit.
     pub(super) const NEVER: Self = Self(Duration::ZERO);
+
+    /// Longer than a century is as good as that, and can be added to the time of day.
+    fn new(duration: Duration) -> Self {
+        Self(duration.min(CENTURY))
+    }
 
     /// None for 0, which stands for no limit.
     pub(super) fn or_never(self) -> Option<Duration> {
@@ -58,7 +65,7 @@ fn parse_seconds(text: &str) -> Option<Seconds> {
         "h" => 3600.0,
         _ => return None,
     };
-    Some(Seconds(Duration::try_from_secs_f64(number * factor).ok()?))
+    Some(Seconds::new(Duration::try_from_secs_f64(number * factor).ok()?))
 }
 
 fn parse_bytes(text: &str) -> Option<Bytes> {
@@ -92,13 +99,13 @@ impl Visitor<'_> for SecondsVisitor {
 
     fn visit_i64<E: de::Error>(self, n: i64) -> Result<Seconds, E> {
         u64::try_from(n)
-            .map(Seconds::from_secs)
+            .map(|seconds| Seconds::new(Duration::from_secs(seconds)))
             .map_err(|_| E::invalid_value(de::Unexpected::Signed(n), &self))
     }
 
     fn visit_f64<E: de::Error>(self, n: f64) -> Result<Seconds, E> {
         Duration::try_from_secs_f64(n)
-            .map(Seconds)
+            .map(Seconds::new)
             .map_err(|_| E::invalid_value(de::Unexpected::Float(n), &self))
     }
 }

@@ -171,6 +171,13 @@ impl Validator<'_> {
                 None => ConfigError::flag(flag, problem),
             }
         })?;
+        if raw.breaker_pause.get_ref().0.is_zero() {
+            let problem =
+                "`breaker-pause` must be above 0; `breaker-failures = 0` switches the circuit breaker off";
+            return Err(self
+                .source
+                .error(Some(raw.breaker_pause.span()), problem.to_owned()));
+        }
         Ok(Upstream {
             name,
             url,
@@ -178,6 +185,10 @@ impl Validator<'_> {
             max_answer: raw.max_answer.0,
             max_requests: self.at_least_one("max-requests", &raw.max_requests)?,
             max_waiting: raw.max_waiting,
+            max_wait: raw.max_wait.0,
+            retries: raw.retries,
+            breaker_failures: raw.breaker_failures,
+            breaker_pause: raw.breaker_pause.get_ref().0,
             keep: raw.keep,
         })
     }

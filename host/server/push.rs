@@ -120,7 +120,7 @@ async fn answer(gateway: &Gateway, mut journey: Journey) -> message::Response {
                 journey.note(effect);
             }
             Step::Ask(exchange) => {
-                let (context, outcome) = world.ask(0, exchange).await;
+                let (context, outcome) = world.ask(journey.flow(), 0, exchange).await;
                 journey.answered(context, outcome);
             }
             Step::Wait(result) => journey.decided(result.await.ok()),

@@ -14,6 +14,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
@@ -72,7 +73,7 @@ pub(super) async fn upgrade(gateway: Arc<Gateway>, route: usize, mut request: Re
     response
 }
 
-/// Lets the client in, or not. Where plugins are asked, the asking goes on by itself even if the client goes away.
+/// Lets the client in, or not. Where plugins have asked PHP, that goes on by itself even if the client goes away.
 async fn admit(
     gateway: &Gateway,
     route: usize,
@@ -87,7 +88,9 @@ async fn admit(
     }
     let body = Payload::Text("".into());
     let request = to_request(&head.method, &head.uri, &head.headers, body);
-    let admitted = tokio::spawn(sessions.admit(peer, request, route, upstream)).await;
+    // Dropped with this future, when the client goes away.
+    let (_here, gone) = oneshot::channel();
+    let admitted = tokio::spawn(sessions.admit(peer, request, route, upstream, gone)).await;
     admitted.unwrap_or_else(|error| {
         tracing::error!(%error, "a handshake was not decided");
         Err(message::Response {
