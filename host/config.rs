@@ -211,8 +211,43 @@ pub struct Plugins {
     pub memory_limit: usize,
     /// What all plugins together may keep in `wasi:keyvalue`, in bytes.
     pub keyvalue_limit: usize,
+    /// The trial of a version that takes over from another one.
+    pub probation: Probation,
     /// `[plugins.config.NAME]`, sorted by key.
     pub settings: BTreeMap<String, Vec<(String, String)>>,
+    /// `[plugins.policy.NAME]`
+    pub policies: BTreeMap<String, Policy>,
+}
+
+/// When a version that has taken over is rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probation {
+    /// How many of its calls are watched; 0 for none.
+    pub events: u32,
+    /// The share of failed calls above which it is rolled back, in percent.
+    pub failures: u32,
+}
+
+/// What the operator has decided about a plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// What becomes of an event when the plugin fails on it.
+    pub on_failure: OnFailure,
+    /// SHA-256 in lower-case hex of the only content that is loaded; none allows any.
+    pub sha256: Option<String>,
+}
+
+/// What becomes of an event when a plugin fails on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It is dropped; a handshake is refused.
+    #[default]
+    Drop,
+    /// It goes on to the next plugin, as if this one had answered `next`.
+    Next,
+    /// Its connection is closed with 1011; without one it is dropped.
+    Close,
 }
 
 /// A path that clients may connect to.

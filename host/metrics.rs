@@ -235,7 +235,7 @@ impl Metrics {
         self.upstreams.one(name)
     }
 
-    /// Counts a change of a plugin file: `loaded`, `removed` or `refused`.
+    /// Counts a change of a plugin file: `loaded`, `refused`, `rolled-back` or `removed`.
     pub fn reload(&self, result: &str) {
         count(&self.reloads, result);
     }

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 pub(super) use super::types::RawOrigins as Origins;
 use super::types::{Bytes, Seconds};
-use super::{BuiltIn, ClientIds, LogFormat, SlowClients};
+use super::{BuiltIn, ClientIds, LogFormat, OnFailure, SlowClients};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost/websocket.php";
 
@@ -215,7 +215,10 @@ pub(super) struct Plugins {
     pub(super) time_limit: Seconds,
     pub(super) memory_limit: Bytes,
     pub(super) keyvalue_limit: Bytes,
+    pub(super) probation_events: usize,
+    pub(super) probation_failures: Spanned<usize>,
     pub(super) config: BTreeMap<String, BTreeMap<String, toml::Value>>,
+    pub(super) policy: BTreeMap<String, Policy>,
 }
 
 impl Default for Plugins {
@@ -229,9 +232,24 @@ impl Default for Plugins {
             time_limit: Seconds::from_millis(50),
             memory_limit: Bytes(64 * MIB),
             keyvalue_limit: Bytes(64 * MIB),
+            probation_events: 200,
+            probation_failures: unplaced(50),
             config: BTreeMap::new(),
+            policy: BTreeMap::new(),
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
+pub(super) struct Policy {
+    pub(super) on_failure: OnFailure,
+    pub(super) sha256: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

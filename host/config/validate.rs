@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Source};
 use super::types::{self, UrlProblem, check_filter, parse_listen, parse_upstream_url};
 use super::{
-    Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Push, Route,
-    Schedule, Token, Topic, Upstream, raw,
+    Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Policy, Probation,
+    Push, Route, Schedule, Token, Topic, Upstream, raw,
 };
 
 /// A schedule is no clock.
@@ -57,7 +57,7 @@ impl Validator<'_> {
             topics: self.topics(raw.topic)?,
             schedules: self.schedules(raw.schedule, &upstreams)?,
             upstreams,
-            plugins: self.plugins(raw.plugins, overrides.plugins),
+            plugins: self.plugins(raw.plugins, overrides.plugins)?,
             routes,
             log: self.log(raw.log)?,
         })
@@ -273,7 +273,8 @@ impl Validator<'_> {
             })
     }
 
-    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Plugins {
+    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Result<Plugins, ConfigError> {
+        let probation = self.probation(raw.probation_events, &raw.probation_failures)?;
         let settings = raw.config.into_iter().map(|(name, table)| {
             let settings = table
                 .into_iter()
@@ -281,7 +282,11 @@ impl Validator<'_> {
                 .collect();
             (name, settings)
         });
-        Plugins {
+        let policies = raw
+            .policy
+            .into_iter()
+            .map(|(name, policy)| Ok((name, self.policy(policy)?)));
+        Ok(Plugins {
             built_in: raw.built_in,
             // The command line is relative to the working directory, the file's words are relative to the file.
             dir: dir.or_else(|| raw.dir.map(|dir| self.source.directory().join(dir))),
@@ -291,8 +296,41 @@ impl Validator<'_> {
             time_limit: raw.time_limit.0,
             memory_limit: raw.memory_limit.0,
             keyvalue_limit: raw.keyvalue_limit.0,
+            probation,
             settings: settings.collect(),
-        }
+            policies: policies.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn probation(&self, events: usize, failures: &toml::Spanned<usize>) -> Result<Probation, ConfigError> {
+        let percent = u32::try_from(*failures.get_ref())
+            .ok()
+            .filter(|percent| *percent <= 100);
+        let failures = percent.ok_or_else(|| {
+            let problem = "`probation-failures` is a share of the calls in percent, from 0 to 100".to_owned();
+            self.source.error(Some(failures.span()), problem)
+        })?;
+        Ok(Probation {
+            events: u32::try_from(events).unwrap_or(u32::MAX),
+            failures,
+        })
+    }
+
+    fn policy(&self, raw: raw::Policy) -> Result<Policy, ConfigError> {
+        let pin = raw.sha256.map(|pin| {
+            let text = pin.get_ref();
+            if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(text.to_ascii_lowercase());
+            }
+            let problem = format!(
+                "`{text}` is no SHA-256; it has 64 hexadecimal digits, as `sha256sum FILE` prints them"
+            );
+            Err(self.source.error(Some(pin.span()), problem))
+        });
+        Ok(Policy {
+            on_failure: raw.on_failure,
+            sha256: pin.transpose()?,
+        })
     }
 
     fn origins(&self, raw: toml::Spanned<raw::Origins>) -> Result<Origins, ConfigError> {

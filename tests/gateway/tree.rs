@@ -17,7 +17,7 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     ("registry", &["message", "config", "outbox"]),
     ("plugin", &["message", "metrics", "config"]),
     ("upstream", &["message", "metrics", "config"]),
-    ("journey", &["message", "plugin"]),
+    ("journey", &["message", "config", "plugin"]),
     (
         "effects",
         &["message", "metrics", "journey", "registry", "upstream"],
