@@ -207,6 +207,9 @@ impl Control {
             schedules.clone_from(&config.schedules);
             is_new
         });
+        let (plugins, new) = (sessions.plugins.clone(), config.clone());
+        // Loading plugins blocks; the next change waits for it there.
+        tokio::task::spawn_blocking(move || plugins.reconfigure(&new));
         self.config = config;
         Ok(waiting)
     }

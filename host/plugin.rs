@@ -60,10 +60,12 @@ pub type Chain = [Arc<Version>];
 pub struct Plugins {
     loader: Loader,
     dir: Option<PathBuf>,
-    built_in: Arc<Version>,
+    built_in: ArcSwap<Version>,
     /// For each route of the configuration the names of its plugins; none means all.
-    routes: Vec<Option<Vec<String>>>,
+    routes: ArcSwap<Vec<Option<Vec<String>>>>,
     chains: ArcSwap<Chains>,
+    /// Held by who brings plugins in line with the directory or the configuration.
+    updating: Mutex<()>,
     /// Changed by `change` alone. Never locked for as long as a plugin is compiled or called.
     catalog: Mutex<Catalog>,
 }
@@ -113,16 +115,12 @@ impl Plugins {
             limits,
         });
         let engine = Engine::new(own.cache.as_deref(), shared)?;
-        let loader = Loader::new(engine, metrics.clone(), own);
+        let loader = Loader::new(engine, metrics.clone(), config);
         let (name, bytes) = match own.built_in {
             BuiltIn::Default => ("default", DEFAULT),
             BuiltIn::Application => ("application", APPLICATION),
         };
-        // One key says it for all: `[push] path`.
-        let push_path = [("push-path", config.push.path.clone())];
-        let built_in = loader
-            .load_built_in(name, bytes, push_path)
-            .map_err(PluginsError::BuiltIn)?;
+        let built_in = loader.load_built_in(name, bytes).map_err(PluginsError::BuiltIn)?;
         let plugins = Self {
             chains: ArcSwap::from_pointee(Chains {
                 routes: Vec::new(),
@@ -130,8 +128,9 @@ impl Plugins {
             }),
             loader,
             dir: own.dir.clone(),
-            built_in: Arc::new(built_in),
-            routes: config.routes.iter().map(|route| route.plugins.clone()).collect(),
+            built_in: ArcSwap::from_pointee(built_in),
+            routes: ArcSwap::from_pointee(routes(config)),
+            updating: Mutex::default(),
             catalog: Mutex::new(Catalog::new(metrics)),
         };
         plugins.change(|_| ());
@@ -144,6 +143,49 @@ impl Plugins {
         }
         plugins.warn_of_policies();
         Ok(Arc::new(plugins))
+    }
+
+    /// Takes over another configuration: routes, and the settings and policies of plugins. One that refuses its settings
+    /// goes on with those that it has. Blocks for as long as plugins take to load.
+    pub fn reconfigure(&self, config: &Config) {
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        self.loader.change(config);
+        self.routes.store(Arc::new(routes(config)));
+        let built_in = self.built_in.load_full();
+        if self.loader.is_outdated(&built_in) {
+            let bytes = match config.plugins.built_in {
+                BuiltIn::Default => DEFAULT,
+                BuiltIn::Application => APPLICATION,
+            };
+            match self.loader.load_built_in(&built_in.name, bytes) {
+                Ok(version) => self.built_in.store(Arc::new(version)),
+                Err(error) => tracing::error!(
+                    plugin = &*built_in.name,
+                    cause = %error,
+                    "the built-in plugin does not take its settings; it goes on with those before"
+                ),
+            }
+        }
+        self.change(|_| ());
+        if let Some(dir) = &self.dir
+            && let Ok(stamps) = directory::stamps(dir)
+        {
+            for (file, content) in directory::read(dir, &stamps) {
+                let serving = self.catalog().serving_from(&file);
+                let is_due = match (&serving, &content) {
+                    (Some(version), Ok(content)) => {
+                        version.hash == content.hash && self.loader.is_outdated(version)
+                    }
+                    // Perhaps it was its settings that kept it from serving.
+                    (None, Ok(_)) => true,
+                    (_, Err(_)) => false,
+                };
+                if let (true, Ok(content)) = (is_due, content) {
+                    self.load(dir, &file, content, Trial::Waived);
+                }
+            }
+        }
+        self.warn_of_policies();
     }
 
     /// The chain for the connections of a route.
@@ -201,7 +243,7 @@ impl Plugins {
         // On a copy: to look at the memory of an instance is to wait until its call is done.
         let catalog = self.catalog().clone();
         let mut reports = catalog.report(self.dir.as_deref());
-        reports.push(Report::built_in(&self.built_in));
+        reports.push(Report::built_in(&self.built_in.load()));
         reports
     }
 
@@ -210,6 +252,7 @@ impl Plugins {
         let catalog = self.catalog();
         let is_known = |name: &str| catalog.names().any(|known| is_called(known, name));
         self.routes
+            .load()
             .iter()
             .flatten()
             .flatten()
@@ -220,12 +263,15 @@ impl Plugins {
 
     /// A pin for a name that is misspelt would hold nothing.
     fn warn_of_policies(&self) {
-        let catalog = self.catalog();
+        let (catalog, built_in) = (self.catalog(), self.built_in.load());
         let is_known = |name: &str| {
-            let mut names = catalog.names().chain([&*self.built_in.name]);
+            let mut names = catalog.names().chain([&*built_in.name]);
             names.any(|known| is_called(known, name))
         };
-        for plugin in self.loader.names_of_policies().filter(|name| !is_known(name)) {
+        for plugin in self.loader.names_of_policies() {
+            if is_known(&plugin) {
+                continue;
+            }
             tracing::warn!(
                 plugin,
                 "no plugin is called as [plugins.policy.{plugin}] says; it is for one to come"
@@ -233,8 +279,9 @@ impl Plugins {
         }
     }
 
-    /// Brings the chains in line with the directory. One at a time: called at the start, then by `watch` alone.
+    /// Brings the chains in line with the directory.
     fn update(&self, dir: &Path, stamps: &Stamps, trial: Trial) {
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut contents, mut found) = (BTreeMap::new(), BTreeMap::new());
         for (file, content) in directory::read(dir, stamps) {
             // A file that cannot be read is there, whatever it holds: what serves goes on.
@@ -277,12 +324,14 @@ impl Plugins {
     fn change(&self, change: impl FnOnce(&mut Catalog)) {
         let mut catalog = self.catalog();
         change(&mut catalog);
+        let built_in = self.built_in.load_full();
         let chain = |versions: Vec<&Arc<Version>>| -> Arc<Chain> {
-            versions.into_iter().chain([&self.built_in]).cloned().collect()
+            versions.into_iter().chain([&built_in]).cloned().collect()
         };
         let all = chain(catalog.serving().collect());
         let named = |name: &String| catalog.serving().find(|version| is_called(&version.name, name));
-        let routes = self.routes.iter().map(|names| match names {
+        let named_routes = self.routes.load();
+        let routes = named_routes.iter().map(|names| match names {
             None => all.clone(),
             Some(names) => chain(names.iter().filter_map(named).collect()),
         });
@@ -293,6 +342,10 @@ impl Plugins {
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn routes(config: &Config) -> Vec<Option<Vec<String>>> {
+    config.routes.iter().map(|route| route.plugins.clone()).collect()
 }
 
 /// The configuration may leave out the number of a file's name.

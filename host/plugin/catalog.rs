@@ -43,6 +43,11 @@ impl Catalog {
         self.files.values().filter_map(|file| file.serving.as_ref())
     }
 
+    /// The version that serves from a file.
+    pub(super) fn serving_from(&self, file: &str) -> Option<Arc<Version>> {
+        self.files.get(file)?.serving.clone()
+    }
+
     /// The names of all files, whether anything serves from them or not.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.there().map(|(file, _)| directory::plugin_name(file))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::directory;
@@ -11,31 +12,52 @@ use super::engine::Engine;
 use super::load::{self, Candidate, LoadError};
 use super::probation::Probation;
 use super::version::Version;
-use crate::config::{self, Policy};
+use crate::config::{self, Config, Policy};
 use crate::metrics::Metrics;
 
 pub(super) struct Loader {
     engine: Engine,
     metrics: Arc<Metrics>,
+    wishes: ArcSwap<Wishes>,
+    /// Told when a probation is over.
+    pub(super) concluded: Arc<Notify>,
+}
+
+/// What the configuration says about plugins by name.
+struct Wishes {
     /// `[plugins.config.NAME]`
     settings: BTreeMap<String, Vec<(String, String)>>,
     /// `[plugins.policy.NAME]`
     policies: BTreeMap<String, Policy>,
     probation: config::Probation,
-    /// Told when a probation is over.
-    pub(super) concluded: Arc<Notify>,
+    /// One key says it for all, the built-in plugin included: `[push] path`.
+    push_path: String,
 }
 
 impl Loader {
-    pub(super) fn new(engine: Engine, metrics: Arc<Metrics>, config: &config::Plugins) -> Self {
+    pub(super) fn new(engine: Engine, metrics: Arc<Metrics>, config: &Config) -> Self {
         Self {
             engine,
             metrics,
-            settings: config.settings.clone(),
-            policies: config.policies.clone(),
-            probation: config.probation,
+            wishes: ArcSwap::from_pointee(Wishes::of(config)),
             concluded: Arc::new(Notify::new()),
         }
+    }
+
+    /// From now on another configuration counts.
+    pub(super) fn change(&self, config: &Config) {
+        self.wishes.store(Arc::new(Wishes::of(config)));
+    }
+
+    /// Whether a version was made by what the configuration does not say any more.
+    pub(super) fn is_outdated(&self, version: &Version) -> bool {
+        let wishes = self.wishes.load();
+        let settings = match version.file {
+            Some(_) => by_name(&wishes.settings, &version.name),
+            None => wishes.of_built_in(&version.name),
+        };
+        settings != version.settings
+            || by_name(&wishes.policies, &version.name).on_failure != version.on_failure
     }
 
     /// Loads and tries the content of a file. Blocks for as long as the compiler takes.
@@ -46,48 +68,59 @@ impl Loader {
         bytes: Vec<u8>,
         trial: Trial,
     ) -> Result<Version, LoadError> {
+        let wishes = self.wishes.load();
         let candidate = Candidate {
             name: name.into(),
             file: Some(file),
             bytes,
-            settings: by_name(&self.settings, name),
-            policy: by_name(&self.policies, name),
+            settings: by_name(&wishes.settings, name),
+            policy: by_name(&wishes.policies, name),
             probation: self.begin(trial),
         };
         load::load(&self.engine, &self.metrics, candidate)
     }
 
-    /// Loads a plugin that comes with the gateway. These settings win.
-    pub(super) fn load_built_in(
-        &self,
-        name: &str,
-        bytes: &[u8],
-        own: [(&str, String); 1],
-    ) -> Result<Version, LoadError> {
-        let mut settings = by_name(&self.settings, name);
-        for (key, value) in own {
-            settings.retain(|(other, _)| other != key);
-            settings.push((key.to_owned(), value));
-        }
+    /// Loads a plugin that comes with the gateway.
+    pub(super) fn load_built_in(&self, name: &str, bytes: &[u8]) -> Result<Version, LoadError> {
+        let wishes = self.wishes.load();
         let candidate = Candidate {
             name: name.into(),
             file: None,
             bytes: bytes.to_vec(),
-            settings,
-            policy: by_name(&self.policies, name),
+            settings: wishes.of_built_in(name),
+            policy: by_name(&wishes.policies, name),
             probation: None,
         };
         load::load(&self.engine, &self.metrics, candidate)
     }
 
     /// The names that policies are for.
-    pub(super) fn names_of_policies(&self) -> impl Iterator<Item = &str> {
-        self.policies.keys().map(String::as_str)
+    pub(super) fn names_of_policies(&self) -> Vec<String> {
+        self.wishes.load().policies.keys().cloned().collect()
     }
 
     fn begin(&self, trial: Trial) -> Option<Probation> {
-        let is_wanted = trial == Trial::Probation && self.probation.events > 0;
-        is_wanted.then(|| Probation::new(self.probation, self.concluded.clone()))
+        let probation = self.wishes.load().probation;
+        let is_wanted = trial == Trial::Probation && probation.events > 0;
+        is_wanted.then(|| Probation::new(probation, self.concluded.clone()))
+    }
+}
+
+impl Wishes {
+    fn of(config: &Config) -> Self {
+        Self {
+            settings: config.plugins.settings.clone(),
+            policies: config.plugins.policies.clone(),
+            probation: config.plugins.probation,
+            push_path: config.push.path.clone(),
+        }
+    }
+
+    fn of_built_in(&self, name: &str) -> Vec<(String, String)> {
+        let mut settings = by_name(&self.settings, name);
+        settings.retain(|(key, _)| key != "push-path");
+        settings.push(("push-path".to_owned(), self.push_path.clone()));
+        settings
     }
 }
 

@@ -51,6 +51,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 9] = [
             "deliveries.rs",
             "effects.rs",
             "plugin.rs",
+            "plugin/loader.rs",
             "registry.rs",
             "server",
             "session.rs",
