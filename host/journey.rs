@@ -236,12 +236,8 @@ impl Journey {
                     reason: "a plugin failed".to_owned(),
                 };
                 self.failed = true;
-                self.actions = self
-                    .actions
-                    .by_ref()
-                    .chain([close])
-                    .collect::<Vec<_>>()
-                    .into_iter();
+                let actions: Vec<_> = self.actions.by_ref().chain([close]).collect();
+                self.actions = actions.into_iter();
             }
             (OnFailure::Drop | OnFailure::Close, _) => {
                 tracing::error!(plugin, event, connection, %cause, "plugin failed; the event is dropped");

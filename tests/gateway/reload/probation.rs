@@ -143,6 +143,12 @@ async fn a_bad_version_is_rolled_back_under_load_and_its_content_is_not_loaded_a
     assert_eq!(probe.ask("version").await, version(MENDED));
     let passed = |plugin: &Value| plugin["on-probation"] == false;
     let mended = gateway.shows(NAME, "past its probation", passed).await;
+    assert_eq!(
+        gateway.metric("aileron_connections").await,
+        CONNECTIONS as f64 + 1.0
+    );
+    assert_eq!(gateway.count_logged(&["connection closed"]), 0);
+    assert_eq!(gateway.count_logged(&["connection lost"]), 0);
     stop.store(true, Ordering::Relaxed);
     let handed: usize = conversations.join_all().await.into_iter().sum();
     println!("{handed} messages met the bad version before it was rolled back");
@@ -165,12 +171,6 @@ async fn a_bad_version_is_rolled_back_under_load_and_its_content_is_not_loaded_a
     );
     let count = "aileron_plugin_reloads_total{result=\"rolled-back\"}";
     assert_eq!(gateway.metric(count).await, 1.0);
-    assert_eq!(
-        gateway.metric("aileron_connections").await,
-        CONNECTIONS as f64 + 1.0
-    );
-    assert_eq!(gateway.count_logged(&["connection closed"]), 0);
-    assert_eq!(gateway.count_logged(&["connection lost"]), 0);
     // The three files and the built-in plugin: what was rolled back is gone, and so is what was to go back to.
     gateway.measures("aileron_plugin_generations", 4.0).await;
 }
