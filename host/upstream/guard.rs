@@ -16,7 +16,7 @@ use crate::message::{Failure, Flow, Outcome};
 use crate::metrics::UpstreamMetrics;
 use breaker::Permit;
 use circuit::Circuit;
-use places::{Late, Place, Places};
+use places::{Place, Places};
 
 /// What one upstream may be asked for.
 pub(super) struct Settings<'a> {
@@ -37,8 +37,6 @@ pub(super) struct Guard {
     places: Places,
     circuit: Circuit,
     patience: Duration,
-    /// For who waits for longer than that.
-    late: Failure,
 }
 
 /// A request may be under way. Dropping it gives the place back; with an outcome told before that, the circuit learns.
@@ -65,20 +63,10 @@ impl Guard {
             "{places} requests are under way and {max_waiting} wait ({places_key}, max-waiting); of who has most \
              waiting, the newest is refused"
         ));
-        let late = if max_wait < timeout {
-            Failure::Overloaded(format!(
-                "waited {max_wait:?} for its turn (max-wait): {places} requests at a time are under way ({places_key})"
-            ))
-        } else {
-            Failure::Timeout(format!(
-                "waited {timeout:?} for its turn (timeout): {places} requests at a time are under way ({places_key})"
-            ))
-        };
         Self {
-            places: Places::new(places, max_waiting, full, metrics.clone()),
+            places: Places::new((places, max_waiting), full, late(settings), metrics.clone()),
             circuit: Circuit::new(name, breaker_failures, breaker_pause, metrics.clone()),
             patience: max_wait.min(timeout),
-            late,
         }
     }
 
@@ -86,11 +74,7 @@ impl Guard {
     pub(super) async fn enter(&self, flow: Flow) -> Result<Pass<'_>, Failure> {
         self.circuit.check()?;
         let until = Instant::now() + self.patience;
-        let place = self
-            .places
-            .take(flow, until)
-            .await
-            .map_err(|Late| self.late.clone())??;
+        let place = self.places.take(flow, until).await?;
         // Again, since it may have opened meanwhile; and only who has a place may be the probe.
         let permit = self.circuit.admit()?;
         Ok(Pass {
@@ -99,6 +83,23 @@ impl Guard {
             is_settled: false,
             _place: place,
         })
+    }
+}
+
+/// For who waits until the time that ends first.
+fn late(settings: &Settings<'_>) -> Failure {
+    let Settings {
+        places,
+        places_key,
+        max_wait,
+        timeout,
+        ..
+    } = settings;
+    let why = format!("{places} requests at a time are under way ({places_key})");
+    if max_wait < timeout {
+        Failure::Overloaded(format!("waited {max_wait:?} for its turn (max-wait): {why}"))
+    } else {
+        Failure::Timeout(format!("waited {timeout:?} for its turn (timeout): {why}"))
     }
 }
 
@@ -131,8 +132,8 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    fn guard(timeout: u64) -> Guard {
-        let settings = Settings {
+    fn settings(timeout: u64) -> Settings<'static> {
+        Settings {
             name: "php",
             places: 2,
             places_key: "max-requests",
@@ -141,8 +142,7 @@ mod tests {
             timeout: Duration::from_secs(timeout),
             breaker_failures: 1,
             breaker_pause: Duration::from_secs(3600),
-        };
-        Guard::new(&settings, &Metrics::default().upstream("php"))
+        }
     }
 
     fn flow(id: &str) -> Flow {
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_sent_away_when_the_circuit_opens() {
-        let guard = guard(10);
+        let guard = Guard::new(&settings(10), &Metrics::default().upstream("php"));
         let fails = guard.enter(flow("a")).await.ok().unwrap();
         let _other = guard.enter(flow("a")).await.ok().unwrap();
         let mut waits = Box::pin(guard.enter(flow("b")));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn the_time_that_ends_first_is_named() {
-        let text = |timeout| guard(timeout).late.to_string();
+        let text = |timeout| late(&settings(timeout)).to_string();
         assert!(text(10).starts_with("overloaded: waited 5s for its turn (max-wait)"));
         assert!(text(2).starts_with("timeout: waited 2s for its turn (timeout)"));
     }

@@ -61,7 +61,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 9] = [
     ("clap", &["main.rs"]),
     ("dashmap", &["registry.rs"]),
     ("notify", &["plugin/watch.rs"]),
-    ("prometheus_client", &["metrics.rs", "plugin/instance.rs"]),
+    ("prometheus_client", &["metrics", "plugin/instance.rs"]),
     ("reqwest", &["upstream/http.rs"]),
     ("toml", &["config"]),
     ("wasmtime", &["plugin"]),

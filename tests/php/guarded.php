@@ -14,11 +14,17 @@ $what = $_POST['type'] === 'open' ? "open {$_POST['query']}" : $_POST['message']
 note($what);
 $deadline = (float) ($_SERVER['HTTP_AILERON_DEADLINE'] ?? INF);
 
+/** Until the test lets go. */
+function hold(): void
+{
+    while (!file_exists(getenv('NOTES') . '.go')) {
+        usleep(1000);
+    }
+}
+
 switch ($what) {
-    case 'hold': // until the test lets go
-        while (!file_exists(getenv('NOTES') . '.go')) {
-            usleep(1000);
-        }
+    case 'hold':
+        hold();
         break;
     case 'deadline':
         exit($_SERVER['HTTP_AILERON_DEADLINE'] ?? 'none');
@@ -27,6 +33,7 @@ switch ($what) {
             usleep(1000);
         }
         note('stopped');
+        hold(); // An answer could still come in time.
         break;
 }
 echo $what;

@@ -16,36 +16,41 @@ pub(super) struct Places {
     queue: Mutex<Queue<oneshot::Sender<Call>>>,
     /// For who finds no place to wait, or is displaced.
     full: Failure,
+    /// For who waits too long.
+    late: Failure,
     metrics: UpstreamMetrics,
 }
 
 /// A place. Dropping it calls the next.
 pub(super) struct Place<'a>(&'a Places);
 
-/// Nobody was called in time.
-pub(super) struct Late;
-
 impl Places {
-    pub(super) fn new(places: usize, max_waiting: usize, full: Failure, metrics: UpstreamMetrics) -> Self {
+    pub(super) fn new(
+        (places, max_waiting): (usize, usize),
+        full: Failure,
+        late: Failure,
+        metrics: UpstreamMetrics,
+    ) -> Self {
         Self {
             queue: Mutex::new(Queue::new(places, max_waiting)),
             full,
+            late,
             metrics,
         }
     }
 
     /// Takes a place, and waits for it if it must. Dropping the future gives up.
-    pub(super) async fn take(&self, flow: Flow, until: Instant) -> Result<Result<Place<'_>, Failure>, Late> {
+    pub(super) async fn take(&self, flow: Flow, until: Instant) -> Result<Place<'_>, Failure> {
         let mut waiting = {
             let mut queue = self.lock();
             if queue.try_enter() {
                 self.measure(&queue);
-                return Ok(Ok(Place(self)));
+                return Ok(Place(self));
             }
             let (caller, call) = oneshot::channel();
             let Some((ticket, displaced)) = queue.wait(flow, caller) else {
                 self.metrics.refused("max-waiting");
-                return Ok(Err(self.full.clone()));
+                return Err(self.full.clone());
             };
             if let Some(displaced) = displaced {
                 self.metrics.refused("max-waiting");
@@ -60,15 +65,15 @@ impl Places {
             }
         };
         match timeout_at(until, &mut waiting.call).await {
-            Ok(Ok(call)) => Ok(call.map(|()| Place(self))),
-            Ok(Err(_)) => Err(Late),
-            Err(_) => {
+            Ok(Ok(call)) => call.map(|()| Place(self)),
+            // Nobody who waits is forgotten, so only time runs out.
+            Ok(Err(_)) | Err(_) => {
                 let mut queue = self.lock();
                 if queue.cancel(&waiting.ticket) {
                     self.metrics.refused("max-wait");
                     self.measure(&queue);
                 }
-                Err(Late)
+                Err(self.late.clone())
             }
         }
     }
@@ -139,8 +144,9 @@ mod tests {
     use crate::metrics::Metrics;
 
     fn places(places: usize, max_waiting: usize) -> Places {
-        let full = Failure::Overloaded("full".to_owned());
-        Places::new(places, max_waiting, full, Metrics::default().upstream("php"))
+        let [full, late] = ["full", "late"].map(|text| Failure::Overloaded(text.to_owned()));
+        let metrics = Metrics::default().upstream("php");
+        Places::new((places, max_waiting), full, late, metrics)
     }
 
     fn soon() -> Instant {
@@ -154,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_called_and_who_gives_up_is_not() {
         let places = places(1, 9);
-        let first = places.take(flow("a"), soon()).await.ok().unwrap().unwrap();
+        let first = places.take(flow("a"), soon()).await.ok().unwrap();
         let mut gives_up = Box::pin(places.take(flow("b"), soon()));
         let mut waits = Box::pin(places.take(flow("c"), soon()));
         assert!((&mut gives_up).now_or_never().is_none() && (&mut waits).now_or_never().is_none());
@@ -164,7 +170,7 @@ mod tests {
             (1, 1)
         );
         drop(first);
-        let second = waits.await.ok().unwrap().unwrap();
+        let second = waits.await.ok().unwrap();
         assert_eq!(
             (places.metrics.waiting.get(), places.metrics.under_way.get()),
             (0, 1)
@@ -176,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_place_is_not_lost_with_who_was_called_and_gave_up() {
         let places = places(1, 9);
-        let first = places.take(flow("a"), soon()).await.ok().unwrap().unwrap();
+        let first = places.take(flow("a"), soon()).await.ok().unwrap();
         let mut called = Box::pin(places.take(flow("b"), soon()));
         let mut next = Box::pin(places.take(flow("c"), soon()));
         assert!((&mut called).now_or_never().is_none() && (&mut next).now_or_never().is_none());
@@ -189,16 +195,19 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_or_in_vain_is_told() {
         let places = places(1, 2);
-        let _first = places.take(flow("a"), soon()).await.ok().unwrap().unwrap();
-        assert!(places.take(flow("b"), Instant::now()).await.is_err());
+        let _first = places.take(flow("a"), soon()).await.ok().unwrap();
+        let refusal = |text: &str| Some(Failure::Overloaded(text.to_owned()));
+        assert_eq!(
+            places.take(flow("b"), Instant::now()).await.err(),
+            refusal("late")
+        );
         let mut waits = [0, 1].map(|_| Box::pin(places.take(flow("b"), soon())));
         assert!(waits.iter_mut().all(|wait| wait.now_or_never().is_none()));
-        let full = places.take(flow("b"), soon()).await.ok().unwrap();
-        assert_eq!(full.err(), Some(Failure::Overloaded("full".to_owned())));
+        assert_eq!(places.take(flow("b"), soon()).await.err(), refusal("full"));
         let why = Failure::Overloaded("open".to_owned());
         places.send_away(&why);
         for wait in waits {
-            assert_eq!(wait.await.ok().unwrap().err(), Some(why.clone()));
+            assert_eq!(wait.await.err(), Some(why.clone()));
         }
         assert_eq!(places.metrics.waiting.get(), 0);
     }

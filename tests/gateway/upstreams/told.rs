@@ -33,14 +33,16 @@ async fn php_is_told_when_the_gateway_stops_waiting() {
 #[tokio::test]
 async fn a_script_stops_when_nobody_waits_any_more() {
     let php = Guarded::start(1).await;
-    let mut gateway = Gateway::start(&format!("[upstream]\ntimeout = \"500ms\"\n{}", php.upstream())).await;
+    let mut gateway = Gateway::start(&format!("[upstream]\ntimeout = \"2s\"\n{}", php.upstream())).await;
     let mut client = gateway.connect().await;
     client.send("work").await;
     gateway
-        .logged(&["no answer: timeout: no answer within 500ms (timeout)", &client.id])
+        .logged(&["no answer: timeout: no answer within 2s (timeout)", &client.id])
         .await;
     php.has_noted("stopped").await;
-    assert_eq!(php.notes(), ["work", "stopped"]);
+    php.let_go();
+    assert_eq!(client.ask("next").await, "next");
+    assert_eq!(php.notes(), ["work", "stopped", "next"]);
 }
 
 #[tokio::test]
