@@ -101,7 +101,7 @@ impl History {
             .messages
             .front()
             .map_or(self.offset + 1, |first| first.offset);
-        let reaches_back = position.offset + 1 >= first_kept;
+        let reaches_back = position.offset.saturating_add(1) >= first_kept;
         let is_known = position.epoch == self.epoch && position.offset <= self.offset && reaches_back;
         let missed = self
             .messages
@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(missed(&history, "e", offset), expected, "after {offset}");
         }
         assert_eq!(missed(&history, "another", 5), None);
-        assert_eq!(missed(&history, "e", u64::MAX - 1), None);
+        assert_eq!(missed(&history, "e", u64::MAX), None);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
@@ -32,12 +32,13 @@ where
     let _ = timeout(PATIENCE, goodbye).await;
 }
 
-/// Answers the peer's close frame, which the library has queued.
+/// Sends the answer to the peer's close frame, which the library has queued. Its own `close` would not: to the library the
+/// connection is closed already.
 pub(super) async fn answer_close<S>(socket: &mut WebSocketStream<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let _ = timeout(PATIENCE, socket.close(None)).await;
+    let _ = timeout(PATIENCE, socket.flush()).await;
 }
 
 /// Tells a peer what it did wrong, by the code that this gives; none if the socket is gone.
@@ -51,7 +52,8 @@ where
         reason: reason(error).into(),
     };
     let goodbye = async {
-        if socket.close(Some(frame)).await.is_ok() {
+        // The peer need not wait for the end of what is read in vain (RFC 6455 section 7.1.1).
+        if socket.close(Some(frame)).await.is_ok() && socket.get_mut().shutdown().await.is_ok() {
             discard(socket.get_mut()).await;
         }
     };

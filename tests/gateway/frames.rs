@@ -2,6 +2,8 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::support::{Fpm, Frame, Gateway, Nginx};
 
@@ -183,6 +185,28 @@ async fn a_close_is_answered_while_php_is_at_work() {
     assert!(start.elapsed().as_secs() < 4, "the close waited for PHP");
 }
 
+/// RFC 6455 section 5.5.1. Without an answer, a browser tells its page that the connection was lost (1006).
+#[tokio::test]
+async fn a_close_is_answered_with_its_own_code() {
+    let gateway = Gateway::start("").await;
+    let close = |code: u16, reason: &str| {
+        Message::Close(Some(CloseFrame {
+            code: code.into(),
+            reason: reason.into(),
+        }))
+    };
+    for (sent, answer) in [
+        (close(1000, ""), Frame::Close(1000, String::new())),
+        (close(4000, "bye"), Frame::Close(4000, "bye".to_owned())),
+        (Message::Close(None), Frame::Close(1005, String::new())),
+    ] {
+        let mut client = gateway.connect().await;
+        client.send_frame(sent).await;
+        assert_eq!(client.next().await, answer);
+        assert_eq!(client.next().await, Frame::End);
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_websocket_gets_an_answer_that_helps() {
     let gateway = Gateway::start("").await;
@@ -227,4 +251,7 @@ async fn a_frame_without_a_mask_closes_with_1002() {
     let mut close = [0; 4];
     socket.read_exact(&mut close).await.unwrap();
     assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1002));
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"protocol error", "the gateway ends the connection itself");
 }
