@@ -24,6 +24,7 @@ label!(Direction { direction });
 label!(ByPlugin { plugin });
 label!(PluginFailure { plugin, cause });
 label!(Outcome { result });
+label!(Cause { cause });
 label!(ByName { name, result });
 label!(ByUpstream { upstream });
 label!(UpstreamFailure { upstream, kind });
@@ -64,6 +65,8 @@ pub struct Metrics {
     plugin_failures: Family<PluginFailure, Counter>,
     reloads: Family<Outcome, Counter>,
     handshakes: Family<Outcome, Counter>,
+    push_refusals: Family<Cause, Counter>,
+    certificates: Family<Outcome, Counter>,
     deliveries: Family<Outcome, Counter>,
     schedules: Family<ByName, Counter>,
     upstream_requests: Family<ByUpstream, Counter>,
@@ -133,6 +136,8 @@ impl Default for Metrics {
             plugin_failures: Family::default(),
             reloads: Family::default(),
             handshakes: Family::default(),
+            push_refusals: Family::default(),
+            certificates: Family::default(),
             deliveries: Family::default(),
             schedules: Family::default(),
             upstream_requests: Family::default(),
@@ -165,6 +170,16 @@ impl Metrics {
         );
         r.register("pushes", "Requests on the push listener", self.pushes.clone());
         r.register("handshakes", "Handshakes by result", self.handshakes.clone());
+        r.register(
+            "pushes_refused",
+            "Requests on the push listener that were not let in",
+            self.push_refusals.clone(),
+        );
+        r.register(
+            "certificates",
+            "Changes of the certificate by result",
+            self.certificates.clone(),
+        );
         r.register("publications", "Messages for topics", self.published.clone());
         r.register(
             "topics",
@@ -270,9 +285,25 @@ impl Metrics {
         count(&self.reloads, result);
     }
 
-    /// Counts a handshake: `accepted`, or refused by `origin`, `plugin` or `violation`.
+    /// Counts a handshake: `accepted`, refused by `origin`, `plugin` or `violation`, refused by the limit
+    /// `max-connections`, `max-connections-per-address` or `max-handshakes-per-second`, or dropped before its request
+    /// was there by `timeout`, `tls` or `proxy-protocol`.
     pub fn handshake(&self, result: &str) {
         count(&self.handshakes, result);
+    }
+
+    /// Counts a request on the push listener that was not let in: by `address`, `credential`, `origin`, `body` or
+    /// `timeout`.
+    pub fn push_refused(&self, cause: &str) {
+        let label = Cause {
+            cause: cause.to_owned(),
+        };
+        self.push_refusals.get_or_create(&label).inc();
+    }
+
+    /// Counts a change of the certificate's files: `loaded` or `refused`.
+    pub fn certificate(&self, result: &str) {
+        count(&self.certificates, result);
     }
 
     /// Counts a try to deliver a close event: `delivered`, `retried` or `lost`.
