@@ -179,7 +179,7 @@ fn without_secrets(line: &str) -> String {
 const SECRETS: [&str; 2] = ["token", "signature-key"];
 
 /// The parser speaks to programmers. What it calls things is put into the words of the documentation.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 9] = [
     ("unknown field", "unknown key"),
     ("missing field", "missing key"),
     ("unknown variant", "unknown value"),
@@ -193,6 +193,7 @@ const WORDS: [(&str, &str); 8] = [
         "invalid basic string, expected `\"`",
         "the text lacks its closing `\"`",
     ),
+    ("expected a boolean", "expected true or false"),
     ("expected a sequence", "expected a list such as [\"chat\"]"),
 ];
 
