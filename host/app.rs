@@ -1,14 +1,12 @@
 //! Wiring: the only file that knows every module.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::config::{Config, Schedule};
+use crate::config::{Config, Listen, Schedule};
 use crate::deliveries::Deliveries;
 use crate::effects::World;
 use crate::message::Peer;
@@ -16,14 +14,15 @@ use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
 use crate::registry::{Kept, Limits, Registry, Retention};
 use crate::schedule;
-use crate::server::{self, Gateway, Pushed, Role};
+use crate::server::{self, Gateway, Listener, Role, Settings, Tls, TlsError};
 use crate::session::{self, Sessions};
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// A gateway that is set up and listens, but does not serve yet.
 pub struct App {
     gateway: Arc<Gateway>,
-    listeners: Vec<(TcpListener, Role)>,
+    listeners: Vec<(Listener, Role)>,
+    tls: Option<Arc<Tls>>,
     schedules: watch::Sender<Vec<Schedule>>,
     poll: Duration,
     settle: Duration,
@@ -51,13 +50,16 @@ pub enum StartError {
     /// Upstreams.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A listener.
     #[error(
         "cannot listen on {address} (is another program there? `--listen` or the key `listen` sets another address)"
     )]
     Listen {
         /// Where.
-        address: SocketAddr,
+        address: Listen,
         /// Why.
         source: std::io::Error,
     },
@@ -108,24 +110,17 @@ impl App {
             plugins,
             settings: ArcSwap::from_pointee(session_settings(config)),
         });
-        let gateway = Arc::new(Gateway {
-            sessions,
-            routes: config.routes.clone(),
-            client_ids: config.client_id,
-            origins: config.origins.clone(),
-            pushed: Pushed::default(),
-            token: config.push.token.clone(),
-        });
-        let listeners = match config.push.listen {
-            None => vec![(listen(config.listen).await?, Role::Both)],
-            Some(push) => vec![
-                (listen(config.listen).await?, Role::Clients),
-                (listen(push).await?, Role::Push),
-            ],
+        let tls = load_tls(config)?;
+        let gateway = Arc::new(Gateway::new(sessions, Settings::new(config), tls.clone()));
+        let clients = listen(&Listen::Tcp(config.listen))?;
+        let listeners = match &config.push.listen {
+            None => vec![(clients, Role::Both)],
+            Some(push) => vec![(clients, Role::Clients), (listen(push)?, Role::Push)],
         };
         Ok(Self {
             gateway,
             listeners,
+            tls,
             schedules: watch::Sender::new(config.schedules.clone()),
             poll: config.plugins.poll,
             settle: config.plugins.settle,
@@ -139,6 +134,9 @@ impl App {
         let mut tasks = tokio::task::JoinSet::new();
         for (listener, role) in self.listeners {
             tasks.spawn(server::serve(listener, self.gateway.clone(), role));
+        }
+        if let Some(tls) = self.tls {
+            tasks.spawn(tls.watch(world.metrics.clone()));
         }
         tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
         let schedules = self.schedules.subscribe();
@@ -166,11 +164,20 @@ impl App {
         }
     }
 
-    /// The addresses that are listened on, and what for.
-    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, Role)> {
-        self.listeners
-            .iter()
-            .filter_map(|(listener, role)| Some((listener.local_addr().ok()?, *role)))
+    /// Where it listens and what for, in words.
+    pub fn places(&self) -> impl Iterator<Item = String> {
+        let (ws, http) = match self.tls {
+            Some(_) => ("wss", "https"),
+            None => ("ws", "http"),
+        };
+        self.listeners.iter().filter_map(move |(listener, role)| {
+            Some(match (role, listener.place().ok()?) {
+                (Role::Clients, place) => format!("{ws}://{place} for clients"),
+                (Role::Both, place) => format!("{ws}://{place} for clients, on {http}://{place} for pushes"),
+                (Role::Push, Listen::Unix(path)) => format!("unix:{} for pushes", path.display()),
+                (Role::Push, place) => format!("http://{place} for pushes"),
+            })
+        })
     }
 
     /// What all sessions share.
@@ -202,6 +209,7 @@ impl Control {
         world.registry.change(limits, kept);
         sessions.settings.store(Arc::new(session_settings(&config)));
         sessions.deliveries.change(config.closings);
+        self.gateway.settings.store(Arc::new(Settings::new(&config)));
         self.schedules.send_if_modified(|schedules| {
             let is_new = *schedules != config.schedules;
             schedules.clone_from(&config.schedules);
@@ -271,18 +279,18 @@ pub fn load_plugins(
     Ok(plugins)
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let socket = match address {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
-    }
-    .map_err(failed)?;
-    // A restart must not wait for the connections of the run before it (TIME_WAIT).
-    socket.set_reuseaddr(true).map_err(failed)?;
-    socket.bind(address).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)
+/// The certificate of the clients' listener, if it has one.
+pub fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    config
+        .tls
+        .as_ref()
+        .map(|files| Tls::load(files).map(Arc::new))
+        .transpose()
 }
 
-/// Clients that come back all at once after a restart; the kernel caps it at net.core.somaxconn.
-const BACKLOG: u32 = 4096;
+fn listen(place: &Listen) -> Result<Listener, StartError> {
+    Listener::bind(place).map_err(|source| StartError::Listen {
+        address: place.clone(),
+        source,
+    })
+}

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, ConfigProblem};
-pub use types::{Origins, PathPattern, Token, UpstreamUrl};
+pub use types::{Listen, Networks, Origins, PathPattern, Secret, UpstreamUrl};
 
 use error::Source;
 use validate::Validator;
@@ -48,6 +48,12 @@ pub struct Config {
     pub grace: Duration,
     /// The pages that browsers may connect from.
     pub origins: Origins,
+    /// How many clients may connect, how fast, and how long that may take.
+    pub clients: ClientLimits,
+    /// Who may say where a client comes from.
+    pub proxies: Proxies,
+    /// TLS where clients connect; none speaks plain text.
+    pub tls: Option<Tls>,
     /// Topics of one connection.
     pub max_topics: usize,
     /// All attributes of one connection, in bytes.
@@ -95,6 +101,37 @@ pub enum SlowClients {
     DropOldest,
     /// It does not get the message.
     Skip,
+}
+
+/// How many clients may connect, how fast, and how long that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections at the same time; 1 or more.
+    pub max_connections: usize,
+    /// Those of one client address; none as many as there are.
+    pub max_connections_per_address: Option<usize>,
+    /// Handshakes a second; none as many as come.
+    pub max_handshakes_per_second: Option<usize>,
+    /// From the accepted socket to the whole request.
+    pub handshake_timeout: Duration,
+}
+
+/// Who may say where a client comes from.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Networks,
+    /// Whether each connection of a client begins with the header of the PROXY protocol.
+    pub protocol: bool,
+}
+
+/// The files of a certificate, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and behind it those that lead to the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Pings, and how long connections may last.
@@ -147,11 +184,29 @@ pub struct Schedule {
 #[derive(Clone, Debug)]
 pub struct Push {
     /// Its own listener; none shares the one of the clients.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     /// The path that the default plugin answers.
     pub path: String,
-    /// What `Authorization: Bearer` must carry.
-    pub token: Option<Token>,
+    /// Who may.
+    pub access: PushAccess,
+}
+
+/// Who may push. With neither tokens nor keys everyone may who reaches the listener and is no web page.
+#[derive(Clone, Debug)]
+pub struct PushAccess {
+    /// What `Authorization: Bearer` may carry.
+    pub tokens: Vec<Secret>,
+    /// What `Aileron-Signature` may be made with.
+    pub signature_keys: Vec<Secret>,
+    /// Where pushes may come from; none means everywhere.
+    pub allow: Option<Networks>,
+}
+
+impl PushAccess {
+    /// Whether a push must carry anything.
+    pub fn takes_credential(&self) -> bool {
+        !self.tokens.is_empty() || !self.signature_keys.is_empty()
+    }
 }
 
 /// An application to forward to.

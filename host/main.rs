@@ -9,7 +9,6 @@ use aileron::app::{self, App, Control};
 use aileron::config::{Config, ConfigError, Overrides};
 use aileron::metrics::Metrics;
 use aileron::registry::Registry;
-use aileron::server::Role;
 use aileron::signal::{Request, Requests};
 use aileron::telemetry;
 use clap::Parser;
@@ -86,14 +85,8 @@ async fn run(
         (Err(error), _) => return fail(&error, 1),
         (_, Err(error)) => return fail(&error, 1),
     };
-    for (address, role) in app.addresses() {
-        match role {
-            Role::Clients => tracing::info!("listening on ws://{address} for clients"),
-            Role::Push => tracing::info!("listening on http://{address} for pushes"),
-            Role::Both => {
-                tracing::info!("listening on ws://{address} for clients, on http://{address} for pushes")
-            }
-        }
+    for place in app.places() {
+        tracing::info!("listening on {place}");
     }
     for upstream in &config.upstreams {
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");
@@ -178,6 +171,9 @@ fn check(config: &Config) -> ExitCode {
         Ok(plugins) => plugins,
         Err(error) => return fail(&error, 1),
     };
+    if let Err(error) = app::load_tls(config) {
+        return fail(&error, 1);
+    }
     let mut code = if plugins.unknown_names().is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -28,6 +28,7 @@ label!(Direction { direction });
 label!(ByPlugin { plugin });
 label!(PluginFailure { plugin, cause });
 label!(Outcome { result });
+label!(Cause { cause });
 label!(ByName { name, result });
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -69,6 +70,8 @@ pub struct Metrics {
     reloads: Family<Outcome, Counter>,
     handshakes: Family<Outcome, Counter>,
     slow_clients: Family<Outcome, Counter>,
+    push_refusals: Family<Cause, Counter>,
+    certificates: Family<Outcome, Counter>,
     deliveries: Family<Outcome, Counter>,
     schedules: Family<ByName, Counter>,
     upstreams: upstream::Upstreams,
@@ -121,6 +124,8 @@ impl Default for Metrics {
             reloads: Family::default(),
             handshakes: Family::default(),
             slow_clients: Family::default(),
+            push_refusals: Family::default(),
+            certificates: Family::default(),
             deliveries: Family::default(),
             schedules: Family::default(),
             upstreams: upstream::Upstreams::default(),
@@ -157,6 +162,16 @@ impl Metrics {
             self.slow_clients.clone(),
         );
         r.register("queue_bytes", "Bytes in all outbound queues", self.queues.clone());
+        r.register(
+            "pushes_refused",
+            "Requests on the push listener that were not let in",
+            self.push_refusals.clone(),
+        );
+        r.register(
+            "certificates",
+            "Changes of the certificate by result",
+            self.certificates.clone(),
+        );
         r.register("publications", "Messages for topics", self.published.clone());
         r.register(
             "topics",
@@ -240,7 +255,9 @@ impl Metrics {
         count(&self.reloads, result);
     }
 
-    /// Counts a handshake: `accepted`, or refused by `origin`, `plugin` or `violation`.
+    /// Counts a handshake: `accepted`, refused by `origin`, `plugin` or `violation`, refused by the limit
+    /// `max-connections`, `max-connections-per-address` or `max-handshakes-per-second`, or dropped before its request
+    /// was there by `timeout`, `tls` or `proxy-protocol`.
     pub fn handshake(&self, result: &str) {
         count(&self.handshakes, result);
     }
@@ -253,6 +270,20 @@ impl Metrics {
             };
             self.slow_clients.get_or_create(&label).inc_by(n as u64);
         }
+    }
+
+    /// Counts a request on the push listener that was not let in: by `address`, `credential`, `origin`, `body` or
+    /// `timeout`.
+    pub fn push_refused(&self, cause: &str) {
+        let label = Cause {
+            cause: cause.to_owned(),
+        };
+        self.push_refusals.get_or_create(&label).inc();
+    }
+
+    /// Counts a change of the certificate's files: `loaded` or `refused`.
+    pub fn certificate(&self, result: &str) {
+        count(&self.certificates, result);
     }
 
     /// Counts a try to deliver a close event: `delivered`, `retried` or `lost`.

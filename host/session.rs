@@ -127,6 +127,7 @@ impl Opened {
             WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config)).await;
         tracing::info!(
             connection = &*self.peer.id,
+            client = %self.peer.client_address,
             path = &*self.peer.path,
             "connection opened"
         );

@@ -36,7 +36,7 @@ impl Config {
         let (new, before) = (&self.plugins, &old.plugins);
         [
             ("listen", self.listen != old.listen),
-            ("client-id", self.client_id != old.client_id),
+            ("[tls]", self.tls != old.tls),
             ("[push] listen", self.push.listen != old.push.listen),
             ("[plugins] built-in", new.built_in != before.built_in),
             ("[plugins] dir", new.dir != before.dir),

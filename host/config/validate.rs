@@ -1,16 +1,17 @@
 //! From what the TOML says to what it means. Everything that can be wrong with a configuration is found here.
 
+mod doors;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Source};
-use super::types::{self, UrlProblem, check_filter, parse_listen, parse_upstream_url};
+use super::types::{self, UrlProblem, check_filter, parse_upstream_url};
 use super::{
     Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Policy, Probation,
-    Push, Route, Schedule, Token, Topic, Upstream, raw,
+    Route, Schedule, Topic, Upstream, raw,
 };
 
 /// A schedule is no clock.
@@ -28,7 +29,9 @@ impl Validator<'_> {
     pub(super) fn config(&self, raw: raw::Config, overrides: Overrides) -> Result<Config, ConfigError> {
         let listen = self.listen(overrides.listen.as_deref(), &raw.listen)?;
         let push_path = raw.push.path.clone();
-        let push = self.push(raw.push, &listen)?;
+        let clients = self.client_limits(&raw)?;
+        let proxies = self.proxies(&raw)?;
+        let push = self.push(raw.push, &listen, &raw.proxy_protocol)?;
         let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
         let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
         Ok(Config {
@@ -43,6 +46,9 @@ impl Validator<'_> {
             max_bytes_per_second: raw.max_bytes_per_second.0,
             grace: raw.grace.0,
             origins: self.origins(raw.origins)?,
+            clients,
+            proxies,
+            tls: self.tls(raw.tls),
             max_topics: raw.max_topics,
             max_attributes: raw.max_attributes.0,
             max_history: raw.max_history.0,
@@ -60,58 +66,6 @@ impl Validator<'_> {
             plugins: self.plugins(raw.plugins, overrides.plugins)?,
             routes,
             log: self.log(raw.log)?,
-        })
-    }
-
-    fn listen(
-        &self,
-        flag: Option<&str>,
-        raw: &toml::Spanned<String>,
-    ) -> Result<Located<SocketAddr>, ConfigError> {
-        match flag {
-            Some(text) => parse_listen(text)
-                .map(|address| Located(address, None))
-                .map_err(|problem| ConfigError::flag("--listen", problem)),
-            None => self.listen_in_file(raw),
-        }
-    }
-
-    fn listen_in_file(&self, raw: &toml::Spanned<String>) -> Result<Located<SocketAddr>, ConfigError> {
-        parse_listen(raw.get_ref())
-            .map(|address| Located(address, Some(raw.span())))
-            .map_err(|problem| self.source.error(Some(raw.span()), problem))
-    }
-
-    /// Pushing is for the application alone: beyond loopback it takes a token (architecture, invariant 7).
-    fn push(&self, raw: raw::Push, clients: &Located<SocketAddr>) -> Result<Push, ConfigError> {
-        let listen = raw.listen.map(|text| self.listen_in_file(&text)).transpose()?;
-        if !raw.path.get_ref().starts_with('/') {
-            let problem = format!(
-                "`{}` is no path; it begins with `/`, such as \"/send\"",
-                raw.path.get_ref()
-            );
-            return Err(self.source.error(Some(raw.path.span()), problem));
-        }
-        let token = match raw.token {
-            Some(token) if token.get_ref().is_empty() => {
-                let problem = "the token is empty; leave it out, or set a long random text".to_owned();
-                return Err(self.source.error(Some(token.span()), problem));
-            }
-            token => token.map(|token| Token::new(token.into_inner())),
-        };
-        let Located(reachable, span) = listen.as_ref().unwrap_or(clients);
-        if token.is_none() && !reachable.ip().is_loopback() {
-            let problem = format!(
-                "anyone who reaches {reachable} could push to every client: set [push] token to a long random text, \
-                 or [push] listen to a loopback address such as \"127.0.0.1:8081\""
-            );
-            return Err(self.source.error(span.clone(), problem));
-        }
-        let own = listen.map(|Located(address, _)| address);
-        Ok(Push {
-            listen: own.filter(|own| *own != clients.0 || own.port() == 0),
-            path: raw.path.into_inner(),
-            token,
         })
     }
 

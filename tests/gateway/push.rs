@@ -2,6 +2,10 @@
 
 /// Who may push, and where.
 mod access;
+/// What a push carries: tokens and signatures.
+mod credentials;
+/// Pushes by a Unix socket.
+mod unix;
 
 use reqwest::Method;
 use tokio::process::Command;

@@ -39,12 +39,14 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     ),
     (
         "server",
-        &["message", "config", "journey", "plugin", "registry", "session"],
+        &[
+            "message", "metrics", "config", "journey", "plugin", "registry", "session",
+        ],
     ),
 ];
 
 /// A library, and the only places that may name it.
-const NAMED_ONLY_IN: [(&str, &[&str]); 9] = [
+const NAMED_ONLY_IN: [(&str, &[&str]); 14] = [
     (
         "arc_swap",
         &[
@@ -60,9 +62,14 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 9] = [
     ("axum", &["server"]),
     ("clap", &["main.rs"]),
     ("dashmap", &["registry.rs"]),
+    ("ipnet", &["config/types/networks.rs"]),
     ("notify", &["plugin/watch.rs"]),
+    ("ppp", &["server/proxy_protocol.rs"]),
     ("prometheus_client", &["metrics", "plugin/instance.rs"]),
     ("reqwest", &["upstream/http.rs"]),
+    ("ring", &["server/push/credentials.rs"]),
+    ("rustls", &["server/tls.rs", "upstream/http.rs"]),
+    ("tokio_rustls", &["server/socket.rs", "server/tls.rs"]),
     ("toml", &["config"]),
     ("wasmtime", &["plugin"]),
 ];
