@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
 use crate::registry::{Kept, Limits, Registry, Retention};
 use crate::schedule;
-use crate::server::{self, Gateway, Listener, Role, Settings, Tls, TlsError};
+use crate::server::{self, Gateway, Inherited, Listener, Role, Settings, Tls, TlsError};
 use crate::session::{self, Sessions};
 use crate::upstream::{UpstreamError, Upstreams};
 
@@ -112,10 +112,17 @@ impl App {
         });
         let tls = load_tls(config)?;
         let gateway = Arc::new(Gateway::new(sessions, Settings::new(config), tls.clone()));
-        let clients = listen(&Listen::Tcp(config.listen))?;
+        let mut inherited = Inherited::from_env();
+        let mut listen = |index, place: &Listen| {
+            Listener::open(&mut inherited, index, place).map_err(|source| StartError::Listen {
+                address: place.clone(),
+                source,
+            })
+        };
+        let clients = listen(0, &Listen::Tcp(config.listen))?;
         let listeners = match &config.push.listen {
             None => vec![(clients, Role::Both)],
-            Some(push) => vec![(clients, Role::Clients), (listen(push)?, Role::Push)],
+            Some(push) => vec![(clients, Role::Clients), (listen(1, push)?, Role::Push)],
         };
         Ok(Self {
             gateway,
@@ -286,11 +293,4 @@ pub fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
         .as_ref()
         .map(|files| Tls::load(files).map(Arc::new))
         .transpose()
-}
-
-fn listen(place: &Listen) -> Result<Listener, StartError> {
-    Listener::bind(place).map_err(|source| StartError::Listen {
-        address: place.clone(),
-        source,
-    })
 }

@@ -9,6 +9,7 @@ use aileron::app::{self, App, Control};
 use aileron::config::{Config, ConfigError, Overrides};
 use aileron::metrics::Metrics;
 use aileron::registry::Registry;
+use aileron::service;
 use aileron::signal::{Request, Requests};
 use aileron::telemetry;
 use clap::Parser;
@@ -96,12 +97,18 @@ async fn run(
     let mut control = app.control(config);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut serving = tokio::spawn(app.run(async { drop(stopped.await) }));
+    service::ready();
     let signal = loop {
         match requests.next().await {
             Request::Stop(signal) => break signal,
-            Request::Reload(cause) => reload(&mut control, cause, load()),
+            Request::Reload(cause) => {
+                service::reloading();
+                reload(&mut control, cause, load());
+                service::ready();
+            }
         }
     };
+    service::stopping(registry.count());
     let grace = control.config().grace;
     tracing::info!(
         signal,
@@ -135,6 +142,7 @@ async fn run(
             () = tokio::time::sleep(NARRATION) => {
                 let (connections, close_events) = left();
                 tracing::info!(connections, close_events, "shutting down");
+                service::stopping(connections);
             }
         }
     }
@@ -143,8 +151,8 @@ async fn run(
 /// Takes over another configuration, if it is good.
 fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError>) {
     let changed = loaded
-        .map_err(|error| error.to_string())
-        .and_then(|config| control.change(config).map_err(|error| error.to_string()));
+        .map_err(|error| in_a_line(&error))
+        .and_then(|config| control.change(config).map_err(|error| in_a_line(&error)));
     match changed {
         Ok(waiting) if waiting.is_empty() => tracing::info!(cause, "configuration taken over"),
         Ok(waiting) => tracing::warn!(
@@ -159,6 +167,12 @@ fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError
             );
         }
     }
+}
+
+/// For the log: what the terminal is shown has several.
+fn in_a_line(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Loads everything as a start would, and tells what it found.

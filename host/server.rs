@@ -23,6 +23,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
+use hyper::header::{CONNECTION, HeaderValue};
 use tower_service::Service;
 
 use crate::config::{ClientIds, ClientLimits, Config, Origins, Proxies, PushAccess, Route};
@@ -31,7 +32,7 @@ use accept::Entrance;
 use damper::Damper;
 use idempotency::Pushed;
 use limits::Limiter;
-pub use listener::{Listener, SocketFile};
+pub use listener::{Inherited, Listener, SocketFile};
 pub use tls::{Tls, TlsError};
 
 /// After an accept that failed for want of descriptors, so that those in use can be given back.
@@ -142,9 +143,18 @@ fn router(gateway: Arc<Gateway>, role: Role) -> Router {
 async fn clients_only(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let settings = gateway.settings.load_full();
     match upgrade::route(&settings.routes, request.uri().path()) {
-        Some(route) => upgrade::upgrade(gateway, &settings, route, request).await,
-        None => StatusCode::NOT_FOUND.into_response(),
+        Some(route) => last(upgrade::upgrade(gateway, &settings, route, request).await),
+        None => last(StatusCode::NOT_FOUND.into_response()),
     }
+}
+
+/// Clients have one thing to ask for. What asks again and never reads an answer would not be timed.
+fn last(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn both(State((gateway, mut push)): State<(Arc<Gateway>, Router)>, request: Request) -> Response {

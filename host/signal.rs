@@ -39,6 +39,14 @@ impl Requests {
 
     /// Waits for the next one.
     pub async fn next(&mut self) -> Request {
+        let request = self.wait().await;
+        if let (Request::Reload(_), Some(file)) = (&request, &mut self.file) {
+            file.take_up();
+        }
+        request
+    }
+
+    async fn wait(&mut self) -> Request {
         let changed = async {
             match &mut self.file {
                 Some(file) => file.changed().await,
@@ -82,6 +90,12 @@ impl ChangingFile {
         }
     }
 
+    /// What it holds now is being taken up.
+    fn take_up(&mut self) {
+        self.content = std::fs::read(&self.path).ok();
+        self.seen.clone_from(&self.content);
+    }
+
     /// Waits until the file holds something else, the same at two looks: one that is being written is not complete.
     async fn changed(&mut self) {
         let mut looks = interval(LOOK);
@@ -93,7 +107,6 @@ impl ChangingFile {
             };
             let before = self.seen.replace(now);
             if self.seen == before && self.seen != self.content {
-                self.content.clone_from(&self.seen);
                 return;
             }
         }

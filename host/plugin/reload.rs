@@ -36,7 +36,9 @@ pub(super) fn plan(known: &BTreeMap<String, Known>, found: &BTreeMap<String, Str
     let there = found.iter().filter_map(|(file, hash)| {
         let known = known.get(file).cloned().unwrap_or_default();
         if known.serving.as_ref() == Some(hash) {
-            known.refused.is_some().then(|| Step::Forgive(file.clone()))
+            // Where the same content was refused, it was for its settings, and those have not changed with the file.
+            let is_another = known.refused.as_ref().is_some_and(|refused| refused != hash);
+            is_another.then(|| Step::Forgive(file.clone()))
         } else if known.refused.as_ref() == Some(hash) {
             known.is_gone.then(|| Step::Refuse(file.clone()))
         } else {

@@ -127,8 +127,6 @@ impl Entrance {
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
-            // A client has one thing to ask for. What asks again and never reads an answer would not be timed.
-            .keep_alive(self.role != Role::Clients)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
             .with_upgrades()

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::socket::Socket;
@@ -23,6 +24,26 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
+/// Sockets that a service manager has opened and handed over (sd_listen_fds(3)), so that clients wait for a restart in
+/// the kernel's queue and are not refused. The first is for clients, the second for pushes.
+pub struct Inherited(ListenFd);
+
+impl Inherited {
+    /// Those that the environment names.
+    pub fn from_env() -> Self {
+        Self(ListenFd::from_env())
+    }
+
+    /// Takes one, if it is there. Only TCP sockets are taken.
+    fn take(&mut self, index: usize) -> Result<Option<TcpListener>> {
+        let Some(listener) = self.0.take_tcp_listener(index)? else {
+            return Ok(None);
+        };
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Some)
+    }
+}
+
 /// The file of a Unix socket, which goes with its listener.
 pub struct SocketFile(PathBuf);
 
@@ -34,6 +55,14 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
+    /// The inherited socket of this number if there is one, else one of our own.
+    pub fn open(inherited: &mut Inherited, index: usize, listen: &Listen) -> Result<Self> {
+        match inherited.take(index)? {
+            Some(listener) => Ok(Self::Tcp(listener)),
+            None => Self::bind(listen),
+        }
+    }
+
     /// Listens from now on.
     pub fn bind(listen: &Listen) -> Result<Self> {
         match listen {

@@ -46,10 +46,12 @@ async fn head_of(socket: &mut TcpStream, bytes: &[u8]) -> String {
     // What is refused early may be closed before all of it is sent.
     let _ = socket.write_all(bytes).await;
     let mut head = Vec::new();
-    let reading = async {
-        while !head.ends_with(b"\r\n\r\n") && matches!(socket.read_buf(&mut head).await, Ok(1..)) {}
-    };
+    let end = |head: &[u8]| head.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let reading =
+        async { while end(&head).is_none() && matches!(socket.read_buf(&mut head).await, Ok(1..)) {} };
     timeout(PATIENCE, reading).await.expect("an answer or the end");
+    // The body may have come along.
+    head.truncate(end(&head).map_or(0, |end| end + 4));
     String::from_utf8(head).unwrap()
 }
 

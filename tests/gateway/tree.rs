@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 15] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
+    ("service", &[]),
     ("signal", &[]),
     ("telemetry", &["config"]),
     ("outbox", &["message"]),
@@ -46,10 +47,11 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
 ];
 
 /// A library, and the only places that may name it.
-const NAMED_ONLY_IN: [(&str, &[&str]); 14] = [
+const NAMED_ONLY_IN: [(&str, &[&str]); 16] = [
     (
         "arc_swap",
         &[
+            "app.rs",
             "deliveries.rs",
             "effects.rs",
             "plugin.rs",
@@ -63,12 +65,14 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 14] = [
     ("clap", &["main.rs"]),
     ("dashmap", &["registry.rs"]),
     ("ipnet", &["config/types/networks.rs"]),
+    ("listenfd", &["server/listener.rs"]),
     ("notify", &["plugin/watch.rs"]),
     ("ppp", &["server/proxy_protocol.rs"]),
     ("prometheus_client", &["metrics", "plugin/instance.rs"]),
     ("reqwest", &["upstream/http.rs"]),
     ("ring", &["server/push/credentials.rs"]),
     ("rustls", &["server/tls.rs", "upstream/http.rs"]),
+    ("sd_notify", &["service.rs"]),
     ("tokio_rustls", &["server/socket.rs", "server/tls.rs"]),
     ("toml", &["config"]),
     ("wasmtime", &["plugin"]),

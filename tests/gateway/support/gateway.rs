@@ -63,7 +63,10 @@ impl Gateway {
         let (push, http) = match place.split_once("unix:") {
             None => (address(&place, "for pushes"), http),
             // All requests go by the socket then, whatever their address is.
-            Some((_, path)) => (clients, http.unix_socket(path.trim_end_matches(" for pushes"))),
+            Some((_, path)) => {
+                let path = dir.path().join(path.trim_end_matches(" for pushes"));
+                (clients, http.unix_socket(path))
+            }
         };
         let http = http.build().unwrap();
         Self {
