@@ -1,12 +1,12 @@
 //! Wiring: the only file that knows every module.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
-use crate::config::{Config, Schedule};
+use crate::config::{Config, Listen, Schedule};
 use crate::deliveries::Deliveries;
 use crate::effects::World;
 use crate::message::Peer;
@@ -14,18 +14,25 @@ use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
 use crate::registry::{Kept, Limits, Registry, Retention};
 use crate::schedule;
-use crate::server::{self, Gateway, Pushed, Role};
-use crate::session::Sessions;
+use crate::server::{self, Gateway, Inherited, Listener, Role, Settings, Tls, TlsError};
+use crate::session::{self, Sessions};
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// A gateway that is set up and listens, but does not serve yet.
 pub struct App {
     gateway: Arc<Gateway>,
-    listeners: Vec<(TcpListener, Role)>,
-    schedules: Vec<Schedule>,
+    listeners: Vec<(Listener, Role)>,
+    tls: Option<Arc<Tls>>,
+    schedules: watch::Sender<Vec<Schedule>>,
     poll: Duration,
     settle: Duration,
-    grace: Duration,
+}
+
+/// What changes a gateway that serves.
+pub struct Control {
+    config: Config,
+    gateway: Arc<Gateway>,
+    schedules: watch::Sender<Vec<Schedule>>,
 }
 
 /// Connections that are closed in a second of a shutdown, if its grace is long enough.
@@ -43,13 +50,16 @@ pub enum StartError {
     /// Upstreams.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A listener.
     #[error(
         "cannot listen on {address} (is another program there? `--listen` or the key `listen` sets another address)"
     )]
     Listen {
         /// Where.
-        address: SocketAddr,
+        address: Listen,
         /// Why.
         source: std::io::Error,
     },
@@ -85,9 +95,10 @@ impl App {
     /// Sets everything up, plugins included, and then listens: who can connect is served.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let registry = Arc::new(registry(config));
+        let (limits, kept) = rules(config);
+        let registry = Arc::new(Registry::new(limits, kept));
         let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
-        let upstreams = Arc::new(Upstreams::new(&config.upstreams, &metrics)?);
+        let upstreams = ArcSwap::from_pointee(Upstreams::new(&config.upstreams, &metrics)?);
         let world = Arc::new(World {
             registry,
             upstreams,
@@ -97,35 +108,29 @@ impl App {
             deliveries: Deliveries::new(world.clone(), config.closings),
             world,
             plugins,
-            in_flight: config.in_flight,
-            max_message: config.max_message,
-            max_queue: config.max_queue,
-            max_frames_per_second: config.max_frames_per_second,
-            max_bytes_per_second: config.max_bytes_per_second,
-            heartbeat: config.heartbeat,
+            settings: ArcSwap::from_pointee(session_settings(config)),
         });
-        let gateway = Arc::new(Gateway {
-            sessions,
-            routes: config.routes.clone(),
-            client_ids: config.client_id,
-            origins: config.origins.clone(),
-            pushed: Pushed::default(),
-            token: config.push.token.clone(),
-        });
-        let listeners = match config.push.listen {
-            None => vec![(listen(config.listen).await?, Role::Both)],
-            Some(push) => vec![
-                (listen(config.listen).await?, Role::Clients),
-                (listen(push).await?, Role::Push),
-            ],
+        let tls = load_tls(config)?;
+        let gateway = Arc::new(Gateway::new(sessions, Settings::new(config), tls.clone()));
+        let mut inherited = Inherited::from_env();
+        let mut listen = |index, place: &Listen| {
+            Listener::open(&mut inherited, index, place).map_err(|source| StartError::Listen {
+                address: place.clone(),
+                source,
+            })
+        };
+        let clients = listen(0, &Listen::Tcp(config.listen))?;
+        let listeners = match &config.push.listen {
+            None => vec![(clients, Role::Both)],
+            Some(push) => vec![(clients, Role::Clients), (listen(1, push)?, Role::Push)],
         };
         Ok(Self {
             gateway,
             listeners,
-            schedules: config.schedules.clone(),
+            tls,
+            schedules: watch::Sender::new(config.schedules.clone()),
             poll: config.plugins.poll,
             settle: config.plugins.settle,
-            grace: config.grace,
         })
     }
 
@@ -137,10 +142,12 @@ impl App {
         for (listener, role) in self.listeners {
             tasks.spawn(server::serve(listener, self.gateway.clone(), role));
         }
-        tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
-        for schedule in self.schedules {
-            tasks.spawn(schedule::run(schedule, sessions.plugins.clone(), world.clone()));
+        if let Some(tls) = self.tls {
+            tasks.spawn(tls.watch(world.metrics.clone()));
         }
+        tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
+        let schedules = self.schedules.subscribe();
+        tasks.spawn(schedule::run(schedules, sessions.plugins.clone(), world.clone()));
         tasks.spawn(expire(world.registry.clone()));
         let delivering = tokio::spawn(sessions.deliveries.clone().run());
         stop.await;
@@ -148,17 +155,36 @@ impl App {
         let connections = u32::try_from(world.registry.count()).unwrap_or(u32::MAX);
         let spread = Duration::from_secs(1) * connections / CLOSES_PER_SECOND;
         // Half of the grace to send everyone away, a quarter for answers, the rest for farewells and close events.
-        let (spread, patience) = (spread.min(self.grace / 2), self.grace / 4);
+        let grace = sessions.settings.load().grace;
+        let (spread, patience) = (spread.min(grace / 2), grace / 4);
         world.registry.close_all(spread, patience).await;
         sessions.deliveries.drained().await;
         delivering.abort();
     }
 
-    /// The addresses that are listened on, and what for.
-    pub fn addresses(&self) -> impl Iterator<Item = (SocketAddr, Role)> {
-        self.listeners
-            .iter()
-            .filter_map(|(listener, role)| Some((listener.local_addr().ok()?, *role)))
+    /// What changes the gateway while it serves. `config` is what it was built with.
+    pub fn control(&self, config: Config) -> Control {
+        Control {
+            config,
+            gateway: self.gateway.clone(),
+            schedules: self.schedules.clone(),
+        }
+    }
+
+    /// Where it listens and what for, in words.
+    pub fn places(&self) -> impl Iterator<Item = String> {
+        let (ws, http) = match self.tls {
+            Some(_) => ("wss", "https"),
+            None => ("ws", "http"),
+        };
+        self.listeners.iter().filter_map(move |(listener, role)| {
+            Some(match (role, listener.place().ok()?) {
+                (Role::Clients, place) => format!("{ws}://{place} for clients"),
+                (Role::Both, place) => format!("{ws}://{place} for clients, on {http}://{place} for pushes"),
+                (Role::Push, Listen::Unix(path)) => format!("unix:{} for pushes", path.display()),
+                (Role::Push, place) => format!("http://{place} for pushes"),
+            })
+        })
     }
 
     /// What all sessions share.
@@ -167,7 +193,44 @@ impl App {
     }
 }
 
-fn registry(config: &Config) -> Registry {
+impl Control {
+    /// The configuration that is in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes over another configuration without dropping a connection. Gives the keys that need a restart. An error means
+    /// that nothing has changed.
+    pub fn change(&mut self, config: Config) -> Result<Vec<&'static str>, StartError> {
+        let config = config.taking_over(&self.config);
+        let waiting = config.restart_keys(&self.config);
+        let sessions = &self.gateway.sessions;
+        let world = &sessions.world;
+        // The only thing that can fail, so it comes first.
+        let upstreams = world
+            .upstreams
+            .load()
+            .changed(&config.upstreams, &world.metrics)?;
+        world.upstreams.store(Arc::new(upstreams));
+        let (limits, kept) = rules(&config);
+        world.registry.change(limits, kept);
+        sessions.settings.store(Arc::new(session_settings(&config)));
+        sessions.deliveries.change(config.closings);
+        self.gateway.settings.store(Arc::new(Settings::new(&config)));
+        self.schedules.send_if_modified(|schedules| {
+            let is_new = *schedules != config.schedules;
+            schedules.clone_from(&config.schedules);
+            is_new
+        });
+        let (plugins, new) = (sessions.plugins.clone(), config.clone());
+        // Loading plugins blocks; the next change waits for it there.
+        tokio::task::spawn_blocking(move || plugins.reconfigure(&new));
+        self.config = config;
+        Ok(waiting)
+    }
+}
+
+fn rules(config: &Config) -> (Limits, Vec<Kept>) {
     let limits = Limits {
         message: config.max_message,
         topics: config.max_topics,
@@ -184,7 +247,19 @@ fn registry(config: &Config) -> Registry {
             time: topic.history_time,
         },
     });
-    Registry::new(limits, kept.collect())
+    (limits, kept.collect())
+}
+
+fn session_settings(config: &Config) -> session::Settings {
+    session::Settings {
+        in_flight: config.in_flight,
+        max_message: config.max_message,
+        max_queue: config.max_queue,
+        max_frames_per_second: config.max_frames_per_second,
+        max_bytes_per_second: config.max_bytes_per_second,
+        heartbeat: config.heartbeat,
+        grace: config.grace,
+    }
 }
 
 async fn expire(registry: Arc<Registry>) {
@@ -211,18 +286,11 @@ pub fn load_plugins(
     Ok(plugins)
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let socket = match address {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
-    }
-    .map_err(failed)?;
-    // A restart must not wait for the connections of the run before it (TIME_WAIT).
-    socket.set_reuseaddr(true).map_err(failed)?;
-    socket.bind(address).map_err(failed)?;
-    socket.listen(BACKLOG).map_err(failed)
+/// The certificate of the clients' listener, if it has one.
+pub fn load_tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    config
+        .tls
+        .as_ref()
+        .map(|files| Tls::load(files).map(Arc::new))
+        .transpose()
 }
-
-/// Clients that come back all at once after a restart; the kernel caps it at net.core.somaxconn.
-const BACKLOG: u32 = 4096;

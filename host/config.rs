@@ -3,6 +3,7 @@
 //! Two levels: `raw` is what the TOML says, this is what it means. Everything that can be wrong is found on the way from
 //! one to the other, before anything listens, and reported with file, line and what would be right.
 
+mod align;
 mod error;
 mod raw;
 mod types;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, ConfigProblem};
-pub use types::{Origins, PathPattern, Token, UpstreamUrl};
+pub use types::{Listen, Networks, Origins, PathPattern, Secret, UpstreamUrl};
 
 use error::Source;
 use validate::Validator;
@@ -47,6 +48,12 @@ pub struct Config {
     pub grace: Duration,
     /// The pages that browsers may connect from.
     pub origins: Origins,
+    /// How many clients may connect, how fast, and how long that may take.
+    pub clients: ClientLimits,
+    /// Who may say where a client comes from.
+    pub proxies: Proxies,
+    /// TLS where clients connect; none speaks plain text.
+    pub tls: Option<Tls>,
     /// Topics of one connection.
     pub max_topics: usize,
     /// All attributes of one connection, in bytes.
@@ -94,6 +101,37 @@ pub enum SlowClients {
     DropOldest,
     /// It does not get the message.
     Skip,
+}
+
+/// How many clients may connect, how fast, and how long that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections at the same time; 1 or more.
+    pub max_connections: usize,
+    /// Those of one client address; none as many as there are.
+    pub max_connections_per_address: Option<usize>,
+    /// Handshakes a second; none as many as come.
+    pub max_handshakes_per_second: Option<usize>,
+    /// From the accepted socket to the whole request.
+    pub handshake_timeout: Duration,
+}
+
+/// Who may say where a client comes from.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    /// Their addresses.
+    pub trusted: Networks,
+    /// Whether each connection of a client begins with the header of the PROXY protocol.
+    pub protocol: bool,
+}
+
+/// The files of a certificate, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and behind it those that lead to the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Pings, and how long connections may last.
@@ -146,15 +184,33 @@ pub struct Schedule {
 #[derive(Clone, Debug)]
 pub struct Push {
     /// Its own listener; none shares the one of the clients.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     /// The path that the default plugin answers.
     pub path: String,
-    /// What `Authorization: Bearer` must carry.
-    pub token: Option<Token>,
+    /// Who may.
+    pub access: PushAccess,
+}
+
+/// Who may push. With neither tokens nor keys everyone may who reaches the listener and is no web page.
+#[derive(Clone, Debug)]
+pub struct PushAccess {
+    /// What `Authorization: Bearer` may carry.
+    pub tokens: Vec<Secret>,
+    /// What `Aileron-Signature` may be made with.
+    pub signature_keys: Vec<Secret>,
+    /// Where pushes may come from; none means everywhere.
+    pub allow: Option<Networks>,
+}
+
+impl PushAccess {
+    /// Whether a push must carry anything.
+    pub fn takes_credential(&self) -> bool {
+        !self.tokens.is_empty() || !self.signature_keys.is_empty()
+    }
 }
 
 /// An application to forward to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// As plugins and routes name it.
     pub name: String,
@@ -166,9 +222,18 @@ pub struct Upstream {
     pub max_answer: usize,
     /// Requests under way at the same time.
     pub max_requests: usize,
-    /// Requests that wait for their turn; one more is refused as overloaded.
+    /// Requests that wait for their turn; for one more, one is refused as overloaded.
     pub max_waiting: usize,
-    /// FastCGI connections kept open; at the same time the most that are open at all. 0 keeps none.
+    /// How long one waits; then it is refused as overloaded.
+    pub max_wait: Duration,
+    /// Further tries for a request of which nothing could be sent.
+    pub retries: usize,
+    /// Failures in a row after which nothing is sent for a while; 0 never.
+    pub breaker_failures: usize,
+    /// For how long, the first time.
+    pub breaker_pause: Duration,
+    /// FastCGI connections kept open; at the same time the most that are open at all, and so the most
+    /// requests under way. 0 keeps none.
     pub keep: usize,
 }
 
@@ -201,12 +266,47 @@ pub struct Plugins {
     pub memory_limit: usize,
     /// What all plugins together may keep in `wasi:keyvalue`, in bytes.
     pub keyvalue_limit: usize,
+    /// The trial of a version that takes over from another one.
+    pub probation: Probation,
     /// `[plugins.config.NAME]`, sorted by key.
     pub settings: BTreeMap<String, Vec<(String, String)>>,
+    /// `[plugins.policy.NAME]`
+    pub policies: BTreeMap<String, Policy>,
+}
+
+/// When a version that has taken over is rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probation {
+    /// How many of its calls are watched; 0 for none.
+    pub events: u32,
+    /// The share of failed calls above which it is rolled back, in percent.
+    pub failures: u32,
+}
+
+/// What the operator has decided about a plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// What becomes of an event when the plugin fails on it.
+    pub on_failure: OnFailure,
+    /// SHA-256 in lower-case hex of the only content that is loaded; none allows any.
+    pub sha256: Option<String>,
+}
+
+/// What becomes of an event when a plugin fails on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It is dropped; a handshake is refused.
+    #[default]
+    Drop,
+    /// It goes on to the next plugin, as if this one had answered `next`.
+    Next,
+    /// Its connection is closed with 1011; without one it is dropped.
+    Close,
 }
 
 /// A path that clients may connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Which paths.
     pub path: PathPattern,
@@ -214,6 +314,8 @@ pub struct Route {
     pub plugins: Option<Vec<String>>,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
+    /// False for a route that was taken out while connections of it were open: they go on, new ones are not let in.
+    pub is_open: bool,
 }
 
 /// What is logged, and how.

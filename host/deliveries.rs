@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Closings;
-use crate::effects::World;
+use crate::effects::{self, World};
 use crate::journey::{Journey, Step};
 use crate::message::{Exchange, Failure, Outcome};
 
@@ -30,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The queue, and what it takes to empty it.
 pub struct Deliveries {
     world: Arc<World>,
-    settings: Closings,
+    settings: ArcSwap<Closings>,
     queue: Mutex<Queue>,
     /// Something was added.
     added: Notify,
@@ -62,12 +63,17 @@ impl Deliveries {
     pub fn new(world: Arc<World>, settings: Closings) -> Arc<Self> {
         Arc::new(Self {
             world,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             queue: Mutex::default(),
             added: Notify::new(),
             emptied: Notify::new(),
             serial: AtomicU64::new(0),
         })
+    }
+
+    /// Takes over other bounds.
+    pub fn change(&self, settings: Closings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// Does what a journey asks for, here and now, and queues its requests. `default` is the index of the upstream for
@@ -103,22 +109,27 @@ impl Deliveries {
 
     /// Queues a request. Gives the journey back, which has heard why, if that cannot be done.
     fn add(&self, mut journey: Journey, default: usize, mut exchange: Exchange) -> Option<Journey> {
-        let upstream = match self.world.upstream(default, exchange.upstream.as_deref()) {
+        let upstream = match effects::find(
+            &self.world.upstreams.load(),
+            default,
+            exchange.upstream.as_deref(),
+        ) {
             Ok(upstream) => upstream,
             Err(failure) => {
                 journey.answered(exchange.context, Err(failure));
                 return Some(journey);
             }
         };
+        let max_waiting = self.settings.load().max_waiting;
         let mut queue = self.lock();
-        if queue.waiting.len() >= self.settings.max_waiting {
+        if queue.waiting.len() >= max_waiting {
             drop(queue);
             self.world.metrics.delivery("lost");
             tracing::error!(
-                waiting = self.settings.max_waiting,
+                waiting = max_waiting,
                 "a close event is lost: too many wait already ([closings] max-waiting)"
             );
-            let text = format!("{} requests wait already", self.settings.max_waiting);
+            let text = format!("{max_waiting} requests wait already");
             journey.answered(exchange.context, Err(Failure::Overloaded(text)));
             return Some(journey);
         }
@@ -156,7 +167,6 @@ impl Deliveries {
     /// Delivers for ever.
     pub async fn run(self: Arc<Self>) {
         let places = Arc::new(Semaphore::new(PLACES));
-        let pace = Duration::from_secs(1) / self.settings.rate;
         let mut next = Instant::now();
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
@@ -164,7 +174,7 @@ impl Deliveries {
             };
             let delivery = self.next().await;
             tokio::time::sleep_until(next.into()).await;
-            next = next.max(Instant::now()) + pace;
+            next = next.max(Instant::now()) + Duration::from_secs(1) / self.settings.load().rate;
             let deliveries = self.clone();
             tokio::spawn(async move {
                 deliveries.deliver(delivery).await;
@@ -203,9 +213,12 @@ impl Deliveries {
     }
 
     async fn deliver(self: &Arc<Self>, mut delivery: Delivery) {
-        let request = &delivery.exchange.request;
-        let outcome = self.world.upstreams.send(delivery.upstream, request).await;
-        let is_late = delivery.since.elapsed() >= self.settings.retry_for;
+        // Kept, since it may have to be sent again.
+        let request = delivery.exchange.request.clone();
+        let flow = delivery.journey.flow();
+        let upstreams = self.world.upstreams.load_full();
+        let outcome = upstreams.send(delivery.upstream, flow, request).await;
+        let is_late = delivery.since.elapsed() >= self.settings.load().retry_for;
         match failure(&outcome) {
             None => self.world.metrics.delivery("delivered"),
             Some(cause) if is_late => {

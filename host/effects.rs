@@ -2,40 +2,33 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::journey::{Journey, Step};
-use crate::message::{Action, Effect, Exchange, Failure, Outcome, Payload, Response};
+use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response};
 use crate::metrics::Metrics;
 use crate::registry::{Published, Registry, SendError};
-use crate::upstream::Upstreams;
+use crate::upstream::{Turn, Upstreams};
 
 /// What actions act upon.
 pub struct World {
     /// Who is connected.
     pub registry: Arc<Registry>,
     /// Who is asked.
-    pub upstreams: Arc<Upstreams>,
+    pub upstreams: ArcSwap<Upstreams>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
 
 impl World {
     /// Asks the upstream that an exchange names, or the default one of the route. Gives the context back with the outcome.
-    pub async fn ask(&self, default: usize, exchange: Exchange) -> (Payload, Outcome) {
-        let index = self.upstream(default, exchange.upstream.as_deref());
-        let outcome = match index {
-            Ok(index) => self.upstreams.send(index, &exchange.request).await,
+    pub async fn ask(&self, flow: Flow, default: usize, exchange: Exchange) -> (Payload, Outcome) {
+        let upstreams = self.upstreams.load_full();
+        let outcome = match turn(&upstreams, flow, default, &exchange).await {
+            Ok(turn) => turn.send(exchange.request).await,
             Err(failure) => Err(failure),
         };
         (exchange.context, outcome)
-    }
-
-    /// The index of the upstream that a plugin means.
-    pub fn upstream(&self, default: usize, name: Option<&str>) -> Result<usize, Failure> {
-        let Some(name) = name else { return Ok(default) };
-        self.upstreams.find(name).ok_or_else(|| {
-            let text = format!("no upstream is called `{name}` in the configuration");
-            Failure::Other("unknown-upstream".to_owned(), text)
-        })
     }
 
     /// Puts a frame into a connection's queue.
@@ -134,7 +127,7 @@ impl World {
                     journey.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    let (context, outcome) = self.ask(default, exchange).await;
+                    let (context, outcome) = self.ask(journey.flow(), default, exchange).await;
                     journey.answered(context, outcome);
                 }
                 Step::Wait(result) => journey.decided(result.await.ok()),
@@ -198,6 +191,26 @@ impl World {
         }
         Effect::new("closed")
     }
+}
+
+/// The first half of `ask`, up to which nothing has been sent: waits for the turn of an exchange.
+pub async fn turn<'a>(
+    upstreams: &'a Upstreams,
+    flow: Flow,
+    default: usize,
+    exchange: &Exchange,
+) -> Result<Turn<'a>, Failure> {
+    let index = find(upstreams, default, exchange.upstream.as_deref())?;
+    upstreams.turn(index, flow).await
+}
+
+/// The index of the upstream that a plugin means.
+pub fn find(upstreams: &Upstreams, default: usize, name: Option<&str>) -> Result<usize, Failure> {
+    let Some(name) = name else { return Ok(default) };
+    upstreams.find(name).ok_or_else(|| {
+        let text = format!("no upstream is called `{name}` in the configuration");
+        Failure::Other("unknown-upstream".to_owned(), text)
+    })
 }
 
 fn done(result: Result<(), SendError>) -> Result<Effect, SendError> {

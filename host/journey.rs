@@ -4,11 +4,13 @@
 //! step what to do or to wait for. It holds the chain that was there when it began, so a reload changes nothing for it.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::message::{Action, Effect, Event, Exchange, Outcome, Payload, Request};
+use crate::config::OnFailure;
+use crate::message::{Action, Effect, Event, Exchange, Flow, Outcome, Payload, Peer, Request};
 use crate::plugin::{Call, CallResult, Chain};
 
 /// An event that is being handled.
@@ -27,6 +29,9 @@ pub struct Journey {
     effects: Vec<Effect>,
     failed: bool,
 }
+
+/// RFC 6455 section 7.4.1: the server met a condition that kept it from fulfilling the request.
+const INTERNAL_ERROR: u16 = 1011;
 
 /// What the owner is to do.
 pub enum Step {
@@ -75,6 +80,11 @@ impl Journey {
     /// The plugin whose actions are being done.
     pub fn plugin(&self) -> Option<&Arc<str>> {
         self.chain.get(self.at).map(|version| &version.name)
+    }
+
+    /// The flow of the requests that it asks for.
+    pub fn flow(&self) -> Flow {
+        self.event.flow()
     }
 
     /// Whether the plugin wants to hear what becomes of the actions that are being done.
@@ -171,7 +181,7 @@ impl Journey {
     pub fn decided(&mut self, result: Option<CallResult>) {
         match result {
             Some(result) => self.take(Call::Done(result), self.event.kind()),
-            None => self.failed = true,
+            None => self.fail("the thread that it was called on has ended", self.event.kind()),
         }
     }
 
@@ -201,12 +211,46 @@ impl Journey {
                 self.actions = actions.into_iter();
             }
             Call::Queued(result) => self.queued = Some(result),
-            Call::Done(Err(cause)) => {
-                self.failed = true;
-                let plugin = self.plugin().map_or("", |name| &**name);
-                let connection = self.event.peer().map_or("", |peer| &*peer.id);
-                tracing::error!(plugin, event, connection, %cause, "plugin failed; the event is dropped");
+            Call::Done(Err(cause)) => self.fail(&cause, event),
+        }
+    }
+
+    /// The plugin that has the event failed. What becomes of the event is the operator's choice; what the plugin wanted
+    /// done before is done.
+    fn fail(&mut self, cause: impl Display, event: &'static str) {
+        let Some(version) = self.chain.get(self.at) else {
+            return;
+        };
+        let plugin = &*version.name;
+        let connection = self.event.peer().map_or("", |peer| &*peer.id);
+        match (version.on_failure, self.open_connection()) {
+            (OnFailure::Next, _) => {
+                tracing::error!(plugin, event, connection, %cause, "plugin failed; the event goes on to the next one");
+                self.onward.get_or_insert(None);
             }
+            (OnFailure::Close, Some(peer)) => {
+                tracing::error!(plugin, event, connection, %cause, "plugin failed; the connection is closed");
+                let close = Action::Close {
+                    connection: peer.id.to_string(),
+                    code: INTERNAL_ERROR,
+                    reason: "a plugin failed".to_owned(),
+                };
+                self.failed = true;
+                let actions: Vec<_> = self.actions.by_ref().chain([close]).collect();
+                self.actions = actions.into_iter();
+            }
+            (OnFailure::Drop | OnFailure::Close, _) => {
+                tracing::error!(plugin, event, connection, %cause, "plugin failed; the event is dropped");
+                self.failed = true;
+            }
+        }
+    }
+
+    /// The connection of the event, unless it is still to open or has gone.
+    fn open_connection(&self) -> Option<&Arc<Peer>> {
+        match &self.event {
+            Event::Frame { peer, .. } | Event::Timer { peer, .. } => Some(peer),
+            _ => None,
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod plugin;
 pub mod registry;
 pub mod schedule;
 pub mod server;
+pub mod service;
 pub mod session;
 pub mod signal;
 pub mod telemetry;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aileron::app::{self, App};
-use aileron::config::{Config, Overrides};
+use aileron::app::{self, App, Control};
+use aileron::config::{Config, ConfigError, Overrides};
 use aileron::metrics::Metrics;
 use aileron::registry::Registry;
-use aileron::server::Role;
-use aileron::signal::StopSignals;
+use aileron::service;
+use aileron::signal::{Request, Requests};
 use aileron::telemetry;
 use clap::Parser;
 
@@ -58,7 +58,8 @@ fn main() -> ExitCode {
         script: arguments.script,
         plugins: arguments.plugins,
     };
-    let config = match Config::load(file, overrides) {
+    let load = || Config::load(file, overrides.clone());
+    let config = match load() {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
@@ -69,36 +70,46 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Check) => check(&config),
         None => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime.block_on(run(&config)),
+            Ok(runtime) => runtime.block_on(run(config, file, load)),
             Err(error) => fail(&error, 1),
         },
     }
 }
 
-async fn run(config: &Config) -> ExitCode {
-    let (mut signals, app) = match (StopSignals::new(), App::build(config).await) {
-        (Ok(signals), Ok(app)) => (signals, app),
+async fn run(
+    config: Config,
+    file: Option<&Path>,
+    load: impl Fn() -> Result<Config, ConfigError>,
+) -> ExitCode {
+    let (mut requests, app) = match (Requests::new(file.map(Path::to_owned)), App::build(&config).await) {
+        (Ok(requests), Ok(app)) => (requests, app),
         (Err(error), _) => return fail(&error, 1),
         (_, Err(error)) => return fail(&error, 1),
     };
-    for (address, role) in app.addresses() {
-        match role {
-            Role::Clients => tracing::info!("listening on ws://{address} for clients"),
-            Role::Push => tracing::info!("listening on http://{address} for pushes"),
-            Role::Both => {
-                tracing::info!("listening on ws://{address} for clients, on http://{address} for pushes")
-            }
-        }
+    for place in app.places() {
+        tracing::info!("listening on {place}");
     }
     for upstream in &config.upstreams {
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");
     }
     let sessions = app.sessions();
     let registry = &sessions.world.registry;
+    let mut control = app.control(config);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut serving = tokio::spawn(app.run(async { drop(stopped.await) }));
-    let signal = signals.next().await;
-    let grace = config.grace;
+    service::ready();
+    let signal = loop {
+        match requests.next().await {
+            Request::Stop(signal) => break signal,
+            Request::Reload(cause) => {
+                service::reloading();
+                reload(&mut control, cause, load());
+                service::ready();
+            }
+        }
+    };
+    service::stopping(registry.count());
+    let grace = control.config().grace;
     tracing::info!(
         signal,
         connections = registry.count(),
@@ -114,7 +125,7 @@ async fn run(config: &Config) -> ExitCode {
                 tracing::info!("all connections are closed");
                 return ExitCode::SUCCESS;
             }
-            signal = signals.next() => {
+            signal = requests.stop() => {
                 let (connections, close_events) = left();
                 tracing::warn!(signal, connections, close_events, "second signal; the rest is cut off");
                 return ExitCode::FAILURE;
@@ -131,9 +142,37 @@ async fn run(config: &Config) -> ExitCode {
             () = tokio::time::sleep(NARRATION) => {
                 let (connections, close_events) = left();
                 tracing::info!(connections, close_events, "shutting down");
+                service::stopping(connections);
             }
         }
     }
+}
+
+/// Takes over another configuration, if it is good.
+fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError>) {
+    let changed = loaded
+        .map_err(|error| in_a_line(&error))
+        .and_then(|config| control.change(config).map_err(|error| in_a_line(&error)));
+    match changed {
+        Ok(waiting) if waiting.is_empty() => tracing::info!(cause, "configuration taken over"),
+        Ok(waiting) => tracing::warn!(
+            cause,
+            keys = waiting.join(", "),
+            "configuration taken over, but for these keys, which need a restart"
+        ),
+        Err(error) => {
+            tracing::error!(
+                cause,
+                "configuration not taken over, the one before goes on: {error}"
+            );
+        }
+    }
+}
+
+/// For the log: what the terminal is shown has several.
+fn in_a_line(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Loads everything as a start would, and tells what it found.
@@ -146,6 +185,9 @@ fn check(config: &Config) -> ExitCode {
         Ok(plugins) => plugins,
         Err(error) => return fail(&error, 1),
     };
+    if let Err(error) = app::load_tls(config) {
+        return fail(&error, 1);
+    }
     let mut code = if plugins.unknown_names().is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -15,6 +15,15 @@ pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 /// Names a connection. Unique among the connections that are open.
 pub type ConnectionId = Arc<str>;
 
+/// Whose requests share one turn when requests wait for an upstream.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub enum Flow {
+    /// Those of one connection, open or about to be.
+    Connection(ConnectionId),
+    /// Those of no connection that is there, by the kind of their event.
+    Kind(&'static str),
+}
+
 /// A WebSocket message or an HTTP body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
@@ -339,6 +348,18 @@ impl Event {
             | Self::Close { peer, .. } => Some(peer),
             Self::Response { peer, .. } | Self::Report { peer, .. } => peer.as_ref(),
             Self::Push(_) | Self::Schedule(_) => None,
+        }
+    }
+
+    /// The flow of the requests that are sent because of it.
+    pub fn flow(&self) -> Flow {
+        match self {
+            // It has a connection's name, but nobody there who has had other turns.
+            Self::Close { .. } => Flow::Kind(self.kind()),
+            event => match event.peer() {
+                Some(peer) => Flow::Connection(peer.id.clone()),
+                None => Flow::Kind(self.kind()),
+            },
         }
     }
 }

@@ -20,13 +20,16 @@ macro_rules! label {
     };
 }
 
+mod upstream;
+
+pub use upstream::UpstreamMetrics;
+
 label!(Direction { direction });
 label!(ByPlugin { plugin });
 label!(PluginFailure { plugin, cause });
 label!(Outcome { result });
+label!(Cause { cause });
 label!(ByName { name, result });
-label!(ByUpstream { upstream });
-label!(UpstreamFailure { upstream, kind });
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -67,11 +70,11 @@ pub struct Metrics {
     reloads: Family<Outcome, Counter>,
     handshakes: Family<Outcome, Counter>,
     slow_clients: Family<Outcome, Counter>,
+    push_refusals: Family<Cause, Counter>,
+    certificates: Family<Outcome, Counter>,
     deliveries: Family<Outcome, Counter>,
     schedules: Family<ByName, Counter>,
-    upstream_requests: Family<ByUpstream, Counter>,
-    upstream_duration: Histograms<ByUpstream>,
-    upstream_failures: Family<UpstreamFailure, Counter>,
+    upstreams: upstream::Upstreams,
 }
 
 /// What one plugin counts.
@@ -84,27 +87,10 @@ pub struct PluginMetrics {
     failures: Family<PluginFailure, Counter>,
 }
 
-/// What one upstream counts.
-pub struct UpstreamMetrics {
-    name: String,
-    /// Requests that were asked for, sent or not.
-    pub requests: Counter,
-    /// From the decision to the end, in seconds.
-    pub duration: Histogram,
-    failures: Family<UpstreamFailure, Counter>,
-}
-
 /// A call of a plugin takes from a fraction of a microsecond to the time limit.
 fn call_buckets() -> Histogram {
     Histogram::new([
         0.5e-6, 1e-6, 2e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 1e-3, 10e-3, 100e-3,
-    ])
-}
-
-/// A request takes from a tenth of a millisecond to the time limit.
-fn request_buckets() -> Histogram {
-    Histogram::new([
-        0.1e-3, 0.2e-3, 0.5e-3, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     ])
 }
 
@@ -138,11 +124,11 @@ impl Default for Metrics {
             reloads: Family::default(),
             handshakes: Family::default(),
             slow_clients: Family::default(),
+            push_refusals: Family::default(),
+            certificates: Family::default(),
             deliveries: Family::default(),
             schedules: Family::default(),
-            upstream_requests: Family::default(),
-            upstream_duration: Family::new_with_constructor(request_buckets),
-            upstream_failures: Family::default(),
+            upstreams: upstream::Upstreams::default(),
         };
         metrics.register(frames);
         metrics
@@ -176,6 +162,16 @@ impl Metrics {
             self.slow_clients.clone(),
         );
         r.register("queue_bytes", "Bytes in all outbound queues", self.queues.clone());
+        r.register(
+            "pushes_refused",
+            "Requests on the push listener that were not let in",
+            self.push_refusals.clone(),
+        );
+        r.register(
+            "certificates",
+            "Changes of the certificate by result",
+            self.certificates.clone(),
+        );
         r.register("publications", "Messages for topics", self.published.clone());
         r.register(
             "topics",
@@ -225,21 +221,7 @@ impl Metrics {
             "Changes of plugin files by result",
             self.reloads.clone(),
         );
-        r.register(
-            "upstream_requests",
-            "Requests for upstreams",
-            self.upstream_requests.clone(),
-        );
-        r.register(
-            "upstream_request_seconds",
-            "Duration of requests, waiting included",
-            self.upstream_duration.clone(),
-        );
-        r.register(
-            "upstream_failures",
-            "Requests without an answer",
-            self.upstream_failures.clone(),
-        );
+        self.upstreams.register(r);
     }
 
     /// The text for `/metrics`.
@@ -265,23 +247,17 @@ impl Metrics {
 
     /// Handles for one upstream.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
-        let label = ByUpstream {
-            upstream: name.to_owned(),
-        };
-        UpstreamMetrics {
-            name: name.to_owned(),
-            requests: self.upstream_requests.get_or_create_owned(&label),
-            duration: self.upstream_duration.get_or_create_owned(&label),
-            failures: self.upstream_failures.clone(),
-        }
+        self.upstreams.one(name)
     }
 
-    /// Counts a change of a plugin file: `loaded`, `removed` or `refused`.
+    /// Counts a change of a plugin file: `loaded`, `refused`, `rolled-back` or `removed`.
     pub fn reload(&self, result: &str) {
         count(&self.reloads, result);
     }
 
-    /// Counts a handshake: `accepted`, or refused by `origin`, `plugin` or `violation`.
+    /// Counts a handshake: `accepted`, refused by `origin`, `plugin` or `violation`, refused by the limit
+    /// `max-connections`, `max-connections-per-address` or `max-handshakes-per-second`, or dropped before its request
+    /// was there by `timeout`, `tls` or `proxy-protocol`.
     pub fn handshake(&self, result: &str) {
         count(&self.handshakes, result);
     }
@@ -294,6 +270,20 @@ impl Metrics {
             };
             self.slow_clients.get_or_create(&label).inc_by(n as u64);
         }
+    }
+
+    /// Counts a request on the push listener that was not let in: by `address`, `credential`, `origin`, `body` or
+    /// `timeout`.
+    pub fn push_refused(&self, cause: &str) {
+        let label = Cause {
+            cause: cause.to_owned(),
+        };
+        self.push_refusals.get_or_create(&label).inc();
+    }
+
+    /// Counts a change of the certificate's files: `loaded` or `refused`.
+    pub fn certificate(&self, result: &str) {
+        count(&self.certificates, result);
     }
 
     /// Counts a try to deliver a close event: `delivered`, `retried` or `lost`.
@@ -335,16 +325,5 @@ impl PluginMetrics {
             cause: cause.to_owned(),
         };
         self.failures.get_or_create(&label).get()
-    }
-}
-
-impl UpstreamMetrics {
-    /// Counts a request that got no answer.
-    pub fn failure(&self, kind: &str) {
-        let label = UpstreamFailure {
-            upstream: self.name.clone(),
-            kind: kind.to_owned(),
-        };
-        self.failures.get_or_create(&label).inc();
     }
 }

@@ -52,7 +52,7 @@ pub struct Full;
 #[derive(Debug)]
 pub struct Total {
     bytes: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 impl Total {
@@ -60,8 +60,13 @@ impl Total {
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
         })
+    }
+
+    /// From now on at most so many.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Bytes now.
@@ -249,7 +254,7 @@ impl Queue {
         let more = bytes.saturating_sub(FREE) - self.counted;
         if more > 0 {
             let all = total.bytes.fetch_add(more, Ordering::Relaxed) + more;
-            if all > total.limit && self.bytes > 0 {
+            if all > total.limit.load(Ordering::Relaxed) && self.bytes > 0 {
                 total.bytes.fetch_sub(more, Ordering::Relaxed);
                 return false;
             }

@@ -8,11 +8,14 @@ mod catalog;
 mod directory;
 mod engine;
 mod guest;
+mod history;
 mod imports;
 mod instance;
 mod keyvalue;
 mod load;
+mod loader;
 mod pool;
+mod probation;
 mod reload;
 mod report;
 mod stdio;
@@ -23,18 +26,19 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use crate::config::{BuiltIn, Config};
 use crate::metrics::Metrics;
-use catalog::{Catalog, Loader};
-use directory::Stamps;
+use catalog::{Catalog, Refusal};
+use directory::{Content, Stamps};
 use engine::Engine;
 use guest::{Limits, Shared};
 use keyvalue::KeyValue;
-use load::Candidate;
+use loader::{Loader, Trial};
+use reload::Step;
 use watch::Watch;
 
 pub use engine::EngineError;
@@ -54,14 +58,15 @@ pub type Chain = [Arc<Version>];
 
 /// All plugins and their chains.
 pub struct Plugins {
-    engine: Engine,
-    metrics: Arc<Metrics>,
+    loader: Loader,
     dir: Option<PathBuf>,
-    settings: BTreeMap<String, Vec<(String, String)>>,
-    built_in: Arc<Version>,
+    built_in: ArcSwap<Version>,
     /// For each route of the configuration the names of its plugins; none means all.
-    routes: Vec<Option<Vec<String>>>,
+    routes: ArcSwap<Vec<Option<Vec<String>>>>,
     chains: ArcSwap<Chains>,
+    /// Held by who brings plugins in line with the directory or the configuration.
+    updating: Mutex<()>,
+    /// Changed by `change` alone. Never locked for as long as a plugin is compiled or called.
     catalog: Mutex<Catalog>,
 }
 
@@ -76,7 +81,7 @@ pub enum PluginsError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The built-in plugin; its settings in `[plugins.config]` are the only thing that can be wrong with it.
+    /// The built-in plugin; only its settings in `[plugins.config]` and its `sha256` in `[plugins.policy]` can be wrong.
     #[error("the built-in plugin cannot be used")]
     BuiltIn(#[source] LoadError),
     /// The configured directory.
@@ -110,29 +115,77 @@ impl Plugins {
             limits,
         });
         let engine = Engine::new(own.cache.as_deref(), shared)?;
-        let built_in = built_in(&engine, &metrics, config).map_err(PluginsError::BuiltIn)?;
+        let loader = Loader::new(engine, metrics.clone(), config);
+        let (name, bytes) = match own.built_in {
+            BuiltIn::Default => ("default", DEFAULT),
+            BuiltIn::Application => ("application", APPLICATION),
+        };
+        let built_in = loader.load_built_in(name, bytes).map_err(PluginsError::BuiltIn)?;
         let plugins = Self {
             chains: ArcSwap::from_pointee(Chains {
                 routes: Vec::new(),
                 all: Arc::new([]),
             }),
-            engine,
-            metrics,
+            loader,
             dir: own.dir.clone(),
-            settings: own.settings.clone(),
-            built_in: Arc::new(built_in),
-            routes: config.routes.iter().map(|route| route.plugins.clone()).collect(),
-            catalog: Mutex::default(),
+            built_in: ArcSwap::from_pointee(built_in),
+            routes: ArcSwap::from_pointee(routes(config)),
+            updating: Mutex::default(),
+            catalog: Mutex::new(Catalog::new(metrics)),
         };
-        plugins.publish(&Catalog::default());
+        plugins.change(|_| ());
         if let Some(dir) = &plugins.dir {
             let failed = |source| PluginsError::Directory {
                 dir: dir.clone(),
                 source,
             };
-            plugins.update(dir, &directory::stamps(dir).map_err(failed)?);
+            plugins.update(dir, &directory::stamps(dir).map_err(failed)?, Trial::Waived);
         }
+        plugins.warn_of_policies();
         Ok(Arc::new(plugins))
+    }
+
+    /// Takes over another configuration: routes, and the settings and policies of plugins. One that refuses its settings
+    /// goes on with those that it has. Blocks for as long as plugins take to load.
+    pub fn reconfigure(&self, config: &Config) {
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        self.loader.change(config);
+        self.routes.store(Arc::new(routes(config)));
+        let built_in = self.built_in.load_full();
+        if self.loader.is_outdated(&built_in) {
+            let bytes = match config.plugins.built_in {
+                BuiltIn::Default => DEFAULT,
+                BuiltIn::Application => APPLICATION,
+            };
+            match self.loader.load_built_in(&built_in.name, bytes) {
+                Ok(version) => self.built_in.store(Arc::new(version)),
+                Err(error) => tracing::error!(
+                    plugin = &*built_in.name,
+                    cause = %error,
+                    "the built-in plugin does not take its settings; it goes on with those before"
+                ),
+            }
+        }
+        self.change(|_| ());
+        if let Some(dir) = &self.dir
+            && let Ok(stamps) = directory::stamps(dir)
+        {
+            for (file, content) in directory::read(dir, &stamps) {
+                let serving = self.catalog().serving_from(&file);
+                let is_due = match (&serving, &content) {
+                    (Some(version), Ok(content)) => {
+                        version.hash == content.hash && self.loader.is_outdated(version)
+                    }
+                    // Perhaps it was its settings that kept it from serving.
+                    (None, Ok(_)) => true,
+                    (_, Err(_)) => false,
+                };
+                if let (true, Ok(content)) = (is_due, content) {
+                    self.load(dir, &file, content, Trial::Waived);
+                }
+            }
+        }
+        self.warn_of_policies();
     }
 
     /// The chain for the connections of a route.
@@ -146,9 +199,13 @@ impl Plugins {
         self.chains.load().all.clone()
     }
 
-    /// Takes up changes of the directory, for ever.
+    /// Takes up changes of the directory and the ends of probations, for ever.
     pub async fn watch(self: Arc<Self>, poll: Duration, settle: Duration) {
         let Some(dir) = self.dir.clone() else { return };
+        tokio::join!(self.follow(dir, poll, settle), self.supervise());
+    }
+
+    async fn follow(self: &Arc<Self>, dir: PathBuf, poll: Duration, settle: Duration) {
         let mut watch = Watch::new(&dir, poll, settle);
         // What `new` saw may be old by now.
         let mut stamps = watch.settled().await;
@@ -157,7 +214,10 @@ impl Plugins {
                 Some(stamps) => {
                     let (plugins, dir, stamps) = (self.clone(), dir.clone(), stamps.clone());
                     // The compiler takes seconds; a panic in it must not end the watch.
-                    let updated = tokio::task::spawn_blocking(move || plugins.update(&dir, &stamps)).await;
+                    let updated = tokio::task::spawn_blocking(move || {
+                        plugins.update(&dir, &stamps, Trial::Probation);
+                    })
+                    .await;
                     if let Err(error) = updated {
                         tracing::error!(%error, "the change of the plugin directory was not taken up");
                     }
@@ -170,10 +230,20 @@ impl Plugins {
         }
     }
 
+    /// A version that fails is replaced by the one before at once, even while the compiler is at work.
+    async fn supervise(&self) {
+        loop {
+            self.loader.concluded.notified().await;
+            self.change(Catalog::conclude);
+        }
+    }
+
     /// What `/plugins` shows, in the order of the chain.
     pub fn report(&self) -> Vec<Report> {
-        let mut reports = self.catalog().report(self.dir.as_deref());
-        reports.push(Report::serving(&self.built_in, None));
+        // On a copy: to look at the memory of an instance is to wait until its call is done.
+        let catalog = self.catalog().clone();
+        let mut reports = catalog.report(self.dir.as_deref());
+        reports.push(Report::built_in(&self.built_in.load()));
         reports
     }
 
@@ -182,6 +252,7 @@ impl Plugins {
         let catalog = self.catalog();
         let is_known = |name: &str| catalog.names().any(|known| is_called(known, name));
         self.routes
+            .load()
             .iter()
             .flatten()
             .flatten()
@@ -190,32 +261,82 @@ impl Plugins {
             .collect()
     }
 
-    /// Brings the chains in line with the directory. One at a time: called at the start, then by `watch` alone.
-    fn update(&self, dir: &Path, stamps: &Stamps) {
-        let loader = Loader {
-            engine: &self.engine,
-            metrics: &self.metrics,
-            settings: &self.settings,
+    /// A pin for a name that is misspelt would hold nothing.
+    fn warn_of_policies(&self) {
+        let (catalog, built_in) = (self.catalog(), self.built_in.load());
+        let is_known = |name: &str| {
+            let mut names = catalog.names().chain([&*built_in.name]);
+            names.any(|known| is_called(known, name))
         };
-        // On a copy: operators may look while the compiler is at work.
-        let mut catalog = self.catalog().clone();
-        catalog.update(&loader, dir, stamps, |catalog| self.publish(catalog));
+        for plugin in self.loader.names_of_policies() {
+            if is_known(&plugin) {
+                continue;
+            }
+            tracing::warn!(
+                plugin,
+                "no plugin is called as [plugins.policy.{plugin}] says; it is for one to come"
+            );
+        }
     }
 
-    /// Lets events and operators see a state of the catalog.
-    fn publish(&self, catalog: &Catalog) {
+    /// Brings the chains in line with the directory.
+    fn update(&self, dir: &Path, stamps: &Stamps, trial: Trial) {
+        let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut contents, mut found) = (BTreeMap::new(), BTreeMap::new());
+        for (file, content) in directory::read(dir, stamps) {
+            // A file that cannot be read is there, whatever it holds: what serves goes on.
+            let hash = content
+                .as_ref()
+                .map_or(String::new(), |content| content.hash.clone());
+            found.insert(file.clone(), hash);
+            match content {
+                Ok(content) => drop(contents.insert(file, content)),
+                Err(error) => self.change(|catalog| catalog.refuse(&file, Refusal::unreadable(&error))),
+            }
+        }
+        let known = self.catalog().known();
+        for step in reload::plan(&known, &found) {
+            match step {
+                Step::Load(file) => {
+                    if let Some(content) = contents.remove(&file) {
+                        self.load(dir, &file, content, trial);
+                    }
+                }
+                Step::Forgive(file) => self.change(|catalog| catalog.forgive(&file)),
+                Step::Refuse(file) => self.change(|catalog| catalog.refuse_again(&file)),
+                Step::Remove(file) => self.change(|catalog| catalog.remove(&file)),
+            }
+        }
+    }
+
+    /// Each plugin that is ready serves at once: the next one may compile for seconds.
+    fn load(&self, dir: &Path, file: &str, content: Content, trial: Trial) {
+        let started = Instant::now();
+        let name = directory::plugin_name(file);
+        let loaded = self.loader.load(dir.join(file), name, content.bytes, trial);
+        self.change(|catalog| match loaded {
+            Ok(version) => catalog.take_over(file, version, started.elapsed()),
+            Err(error) => catalog.refuse(file, Refusal::new(content.hash, error.to_string())),
+        });
+    }
+
+    /// Changes the catalog, and with it the chains. Who sees the one sees the other.
+    fn change(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut catalog = self.catalog();
+        change(&mut catalog);
+        let built_in = self.built_in.load_full();
         let chain = |versions: Vec<&Arc<Version>>| -> Arc<Chain> {
-            versions.into_iter().chain([&self.built_in]).cloned().collect()
+            versions.into_iter().chain([&built_in]).cloned().collect()
         };
         let all = chain(catalog.serving().collect());
         let named = |name: &String| catalog.serving().find(|version| is_called(&version.name, name));
-        let routes = self.routes.iter().map(|names| match names {
+        let named_routes = self.routes.load();
+        let routes = named_routes.iter().map(|names| match names {
             None => all.clone(),
             Some(names) => chain(names.iter().filter_map(named).collect()),
         });
         let routes = routes.collect();
         self.chains.store(Arc::new(Chains { routes, all }));
-        catalog.clone_into(&mut self.catalog());
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -223,28 +344,11 @@ impl Plugins {
     }
 }
 
+fn routes(config: &Config) -> Vec<Option<Vec<String>>> {
+    config.routes.iter().map(|route| route.plugins.clone()).collect()
+}
+
 /// The configuration may leave out the number of a file's name.
 fn is_called(plugin: &str, name: &str) -> bool {
     plugin == name || directory::short_name(plugin) == name
-}
-
-fn built_in(engine: &Engine, metrics: &Arc<Metrics>, config: &Config) -> Result<Version, LoadError> {
-    let (name, bytes) = match config.plugins.built_in {
-        BuiltIn::Default => ("default", DEFAULT),
-        BuiltIn::Application => ("application", APPLICATION),
-    };
-    let mut settings = config.plugins.settings.get(name).cloned().unwrap_or_default();
-    // One key says it for all: `[push] path`.
-    settings.retain(|(key, _)| key != "push-path");
-    settings.push(("push-path".to_owned(), config.push.path.clone()));
-    load::load(
-        engine,
-        metrics,
-        Candidate {
-            name: name.into(),
-            file: None,
-            bytes: bytes.to_vec(),
-            settings,
-        },
-    )
 }

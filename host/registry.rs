@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
@@ -59,12 +60,17 @@ pub struct Kept {
     pub retention: Retention,
 }
 
+/// What an operator may change while connections are open.
+struct Rules {
+    limits: Limits,
+    kept: Vec<Kept>,
+}
+
 /// All open connections by id, and all topics by name.
 pub struct Registry {
     connections: DashMap<ConnectionId, Arc<Entry>>,
     topics: DashMap<Arc<str>, Arc<Topic>>,
-    kept: Vec<Kept>,
-    limits: Limits,
+    rules: ArcSwap<Rules>,
     queues: Arc<Total>,
     /// Bytes in all histories.
     history: AtomicUsize,
@@ -158,9 +164,8 @@ impl Registry {
         Self {
             connections: DashMap::new(),
             topics: DashMap::new(),
-            kept,
             queues: Total::new(limits.queues),
-            limits,
+            rules: ArcSwap::from_pointee(Rules { limits, kept }),
             history: AtomicUsize::new(0),
             started: SystemTime::now(),
             epochs: AtomicU64::new(0),
@@ -169,9 +174,16 @@ impl Registry {
         }
     }
 
+    /// Takes over other bounds. A topic keeps the history that it has for as long as it lives.
+    pub fn change(&self, limits: Limits, kept: Vec<Kept>) {
+        self.queues.set_limit(limits.queues);
+        self.rules.store(Arc::new(Rules { limits, kept }));
+    }
+
     /// An empty queue for a connection.
     pub fn outbox(&self) -> Arc<Outbox> {
-        Arc::new(Outbox::new(self.limits.queue, self.queues.clone()))
+        let limit = self.rules.load().limits.queue;
+        Arc::new(Outbox::new(limit, self.queues.clone()))
     }
 
     /// Bytes in all queues, but for the first few kilobytes of each.
@@ -203,7 +215,7 @@ impl Registry {
 
     /// Puts a frame into a connection's queue.
     pub fn send(&self, id: &str, message: Payload) -> Result<(), SendError> {
-        if message.len() > self.limits.message {
+        if message.len() > self.rules.load().limits.message {
             return Err(SendError::TooLarge);
         }
         self.tell(id, Outbound::Message(message))
@@ -247,7 +259,7 @@ impl Registry {
         if !is_name(name) {
             return Err(SendError::Name);
         }
-        peer.set_attribute(name, value, self.limits.attributes)
+        peer.set_attribute(name, value, self.rules.load().limits.attributes)
             .map_err(|_| SendError::Attributes)
     }
 
@@ -265,7 +277,7 @@ impl Registry {
         if memberships.topics.iter().any(|topic| *topic.name == *name) {
             return Ok(());
         }
-        if memberships.topics.len() >= self.limits.topics {
+        if memberships.topics.len() >= self.rules.load().limits.topics {
             return Err(SendError::Topics);
         }
         let resumed = memberships.resume.iter().position(|(topic, _)| topic == name);
@@ -296,14 +308,15 @@ impl Registry {
     /// Puts a frame into the queues of all subscribers but those whose ids are in `except`. What becomes of one whose queue
     /// is full is in the limits.
     pub fn publish(&self, name: &str, message: &Payload, except: &[String]) -> Result<Published, SendError> {
-        if message.len() > self.limits.message {
+        let rules = self.rules.load();
+        if message.len() > rules.limits.message {
             return Err(SendError::TooLarge);
         }
         if !is_name(name) {
             return Err(SendError::Name);
         }
         if name == EVERYONE {
-            return Ok(self.publish_to_everyone(message, except));
+            return Ok(self.publish_to_everyone(message, except, rules.limits.slow_clients));
         }
         let except: Vec<_> = except.iter().filter_map(|id| self.entry(id)).collect();
         loop {
@@ -315,7 +328,7 @@ impl Registry {
                     None => return Ok(Published::default()),
                 }
             };
-            let (limit, policy) = (self.limits.history, self.limits.slow_clients);
+            let (limit, policy) = (rules.limits.history, rules.limits.slow_clients);
             match topic.publish(message, &except, &self.history, limit, policy) {
                 Some(published) => return Ok(published),
                 None => self.forget(&topic),
@@ -323,15 +336,20 @@ impl Registry {
         }
     }
 
-    fn publish_to_everyone(&self, message: &Payload, except: &[String]) -> Published {
+    fn publish_to_everyone(&self, message: &Payload, except: &[String], policy: SlowClients) -> Published {
         let mut published = Published::default();
         let outbound = Outbound::Published(message.clone());
         for entry in &self.connections {
             if except.iter().any(|id| **id == *entry.peer.id) {
                 continue;
             }
-            let (policy, outbox) = (self.limits.slow_clients, &entry.outbox);
-            topic::deliver(outbox, &outbound, policy, topic::TOO_SLOW_REASON, &mut published);
+            topic::deliver(
+                &entry.outbox,
+                &outbound,
+                policy,
+                topic::TOO_SLOW_REASON,
+                &mut published,
+            );
         }
         published
     }
@@ -500,7 +518,12 @@ impl Registry {
             Some(prefix) => name.starts_with(prefix),
             None => kept.name == name,
         };
-        self.kept.iter().find(fits).map(|kept| kept.retention)
+        self.rules
+            .load()
+            .kept
+            .iter()
+            .find(fits)
+            .map(|kept| kept.retention)
     }
 
     /// Names one life of one topic.
@@ -532,20 +555,21 @@ impl Registry {
         }
         if let Some(listeners) = self.existing(&format!("{name}{PRESENCE}")) {
             // One that is gone has nobody to tell.
-            let policy = self.limits.slow_clients;
+            let policy = self.rules.load().limits.slow_clients;
             listeners.publish(&Payload::Text(event.into()), &[], &self.history, 0, policy);
         }
     }
 
     /// Where a client says that it left off.
     fn positions(&self, query: &str) -> Vec<(String, Position)> {
-        if self.kept.is_empty() || !query.contains(RESUME) {
+        let rules = self.rules.load();
+        if rules.kept.is_empty() || !query.contains(RESUME) {
             return Vec::new();
         }
         form_urlencoded::parse(query.as_bytes())
             .filter(|(name, _)| name == RESUME)
             .filter_map(|(_, value)| Position::of_topic(&value))
-            .take(self.limits.topics)
+            .take(rules.limits.topics)
             .collect()
     }
 }

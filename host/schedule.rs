@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Schedule;
@@ -11,8 +13,23 @@ use crate::journey::Journey;
 use crate::message::Event;
 use crate::plugin::Plugins;
 
-/// Runs a schedule for ever. It never overlaps with itself: one that takes longer than its interval skips what it misses.
-pub async fn run(schedule: Schedule, plugins: Arc<Plugins>, world: Arc<World>) {
+/// Runs all schedules, for ever. When they change, those that go on begin their intervals anew.
+pub async fn run(mut schedules: watch::Receiver<Vec<Schedule>>, plugins: Arc<Plugins>, world: Arc<World>) {
+    loop {
+        let mut running = JoinSet::new();
+        for schedule in schedules.borrow_and_update().iter() {
+            running.spawn(repeat(schedule.clone(), plugins.clone(), world.clone()));
+        }
+        if schedules.changed().await.is_err() {
+            // Nobody can change them any more.
+            running.join_all().await;
+            return;
+        }
+    }
+}
+
+/// Runs one. It never overlaps with itself: one that takes longer than its interval skips what it misses.
+async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, world: Arc<World>) {
     let name: Arc<str> = schedule.name.as_str().into();
     let mut due = Instant::now() + jittered(schedule.every);
     loop {

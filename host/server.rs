@@ -1,33 +1,40 @@
 //! The listeners: clients on one, applications and operators on the other or on the same. The only part that names axum.
 
+mod accept;
 mod admin;
 mod convert;
+mod damper;
 mod idempotency;
+mod limits;
+mod listener;
+mod proxies;
+mod proxy_protocol;
 mod push;
+mod socket;
+mod tls;
 mod upgrade;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use hyper::header::{CONNECTION, HeaderValue};
 use tower_service::Service;
 
-use crate::config::{ClientIds, Origins, Route, Token};
+use crate::config::{ClientIds, ClientLimits, Config, Origins, Proxies, PushAccess, Route};
 use crate::session::Sessions;
-pub use idempotency::Pushed;
+use accept::Entrance;
+use damper::Damper;
+use idempotency::Pushed;
+use limits::Limiter;
+pub use listener::{Inherited, Listener, SocketFile};
+pub use tls::{Tls, TlsError};
 
-/// A client that has not sent its request by then is dropped.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of a request's line and headers. More is refused with 431.
-const MAX_HEAD: usize = 32 * 1024;
 /// After an accept that failed for want of descriptors, so that those in use can be given back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,16 +42,57 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Gateway {
     /// Who takes over upgraded sockets.
     pub sessions: Arc<Sessions>,
+    /// What may be replaced as a whole; who has begun with the old one ends with it.
+    pub settings: ArcSwap<Settings>,
+    tls: Option<Arc<Tls>>,
+    limiter: Arc<Limiter>,
+    damper: Damper,
+    /// Pushes that are not to be done twice.
+    pushed: Pushed,
+}
+
+/// Who is let in, and how.
+pub struct Settings {
     /// The paths of clients.
     pub routes: Vec<Route>,
     /// How connections are named.
     pub client_ids: ClientIds,
     /// The pages that browsers may connect from.
     pub origins: Origins,
-    /// Pushes that are not to be done twice.
-    pub pushed: Pushed,
-    /// The credential of everything but the clients' paths.
-    pub token: Option<Token>,
+    /// How many clients may connect, how fast, and how long that may take.
+    pub limits: ClientLimits,
+    /// Who may say where a client comes from.
+    pub proxies: Proxies,
+    /// Who may push.
+    pub access: PushAccess,
+}
+
+impl Settings {
+    /// Those that a configuration has.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            routes: config.routes.clone(),
+            client_ids: config.client_id,
+            origins: config.origins.clone(),
+            limits: config.clients,
+            proxies: config.proxies.clone(),
+            access: config.push.access.clone(),
+        }
+    }
+}
+
+impl Gateway {
+    /// Nobody has come yet.
+    pub fn new(sessions: Arc<Sessions>, settings: Settings, tls: Option<Arc<Tls>>) -> Self {
+        Self {
+            sessions,
+            settings: ArcSwap::from_pointee(settings),
+            tls,
+            limiter: Arc::default(),
+            damper: Damper::default(),
+            pushed: Pushed::default(),
+        }
+    }
 }
 
 /// What a listener is for.
@@ -61,12 +109,16 @@ pub enum Role {
 type Request = hyper::Request<Body>;
 
 /// Serves a listener for ever; dropping the future stops accepting. Sessions that have begun go on.
-pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, role: Role) {
-    let router = router(gateway, role);
+pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
+    let entrance = Arc::new(Entrance {
+        router: router(gateway.clone(), role),
+        gateway,
+        role,
+    });
     loop {
         match listener.accept().await {
             Ok((socket, address)) => {
-                tokio::spawn(serve_connection(socket, address, router.clone()));
+                tokio::spawn(entrance.clone().serve(socket, address));
             }
             Err(error) => {
                 tracing::error!(%error, "a connection cannot be accepted");
@@ -89,55 +141,26 @@ fn router(gateway: Arc<Gateway>, role: Role) -> Router {
 }
 
 async fn clients_only(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    match upgrade::route(&gateway.routes, request.uri().path()) {
-        Some(route) => upgrade::upgrade(gateway, route, request).await,
-        None => StatusCode::NOT_FOUND.into_response(),
+    let settings = gateway.settings.load_full();
+    match upgrade::route(&settings.routes, request.uri().path()) {
+        Some(route) => last(upgrade::upgrade(gateway, &settings, route, request).await),
+        None => last(StatusCode::NOT_FOUND.into_response()),
     }
+}
+
+/// Clients have one thing to ask for. What asks again and never reads an answer would not be timed.
+fn last(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = response.headers_mut();
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn both(State((gateway, mut push)): State<(Arc<Gateway>, Router)>, request: Request) -> Response {
-    match upgrade::route(&gateway.routes, request.uri().path()) {
-        Some(route) => upgrade::upgrade(gateway, route, request).await,
+    let settings = gateway.settings.load_full();
+    match upgrade::route(&settings.routes, request.uri().path()) {
+        Some(route) => upgrade::upgrade(gateway, &settings, route, request).await,
         None => push.call(request).await.into_response(),
-    }
-}
-
-async fn serve_connection(socket: TcpStream, address: SocketAddr, router: Router) {
-    // Frames are small and must not wait for each other.
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
-    let service = TowerToHyperService::new(WithAddress { router, address });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_PATIENCE)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%address, %error, "a connection ended before it was served");
-    }
-}
-
-/// Puts the peer's address with each request.
-#[derive(Clone)]
-struct WithAddress {
-    router: Router,
-    address: SocketAddr,
-}
-
-impl Service<hyper::Request<hyper::body::Incoming>> for WithAddress {
-    type Response = Response;
-    type Error = std::convert::Infallible;
-    type Future = axum::routing::future::RouteFuture<std::convert::Infallible>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.address);
-        self.router.call(request.map(Body::new))
     }
 }

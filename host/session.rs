@@ -13,6 +13,7 @@ mod throttle;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -58,6 +59,13 @@ pub struct Sessions {
     pub plugins: Arc<Plugins>,
     /// What is asked for when a connection has gone.
     pub deliveries: Arc<Deliveries>,
+    /// What new connections are bound by.
+    pub settings: ArcSwap<Settings>,
+}
+
+/// What one connection is bound by, from its beginning to its end.
+#[derive(Clone, Debug)]
+pub struct Settings {
     /// Frames of one connection handled at a time.
     pub in_flight: usize,
     /// The longest message, in bytes.
@@ -70,6 +78,8 @@ pub struct Sessions {
     pub max_bytes_per_second: usize,
     /// Pings, and how long connections may last.
     pub heartbeat: Heartbeat,
+    /// How long a shutdown may take.
+    pub grace: Duration,
 }
 
 /// How a session ended, for the log and for plugins.
@@ -106,16 +116,18 @@ impl Opened {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let sessions = self.sessions.clone();
+        let settings = sessions.settings.load_full();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
-            .max_message_size(Some(sessions.max_message))
-            .max_frame_size(Some(sessions.max_message));
-        let socket = Throttle::new(socket, sessions.max_bytes_per_second);
+            .max_message_size(Some(settings.max_message))
+            .max_frame_size(Some(settings.max_message));
+        let socket = Throttle::new(socket, settings.max_bytes_per_second);
         let socket =
             WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config)).await;
         tracing::info!(
             connection = &*self.peer.id,
+            client = %self.peer.client_address,
             path = &*self.peer.path,
             "connection opened"
         );
@@ -127,11 +139,12 @@ impl Opened {
             outbox: self.outbox.clone(),
             route: self.route,
             upstream: self.upstream,
-            pipeline: Pipeline::new(sessions.in_flight),
-            alarm: Alarm::new(sessions.heartbeat, opened, fastrand::f64()),
+            pipeline: Pipeline::new(settings.in_flight),
+            alarm: Alarm::new(settings.heartbeat, opened, fastrand::f64()),
             is_rearmed: true,
-            frames: Bucket::new(sessions.max_frames_per_second, opened).map(Box::new),
+            frames: Bucket::new(settings.max_frames_per_second, opened).map(Box::new),
             leaving: None,
+            settings,
         };
         let end = session.serve().await;
         drop(session);
@@ -189,6 +202,7 @@ struct Session<'a, S> {
     frames: Option<Box<Bucket>>,
     /// Code and reason of a close that waits until the frames that are being handled are answered.
     leaving: Option<Box<(u16, String)>>,
+    settings: Arc<Settings>,
 }
 
 /// Journeys that wait for an upstream or a slow plugin.
@@ -251,7 +265,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 }
                 Happened::Resumed(ticket, journey) => {
                     // What the application pushed before it answered leaves before its answer.
-                    if let Err(end) = self.write_queued(outbox.try_next(), self.shared.max_queue).await {
+                    if let Err(end) = self
+                        .write_queued(outbox.try_next(), self.settings.max_queue)
+                        .await
+                    {
                         return end;
                     }
                     self.advance(ticket, journey, &waiting);
@@ -299,7 +316,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         if wait.is_none_or(|wait| wait.is_zero()) {
             return Ok(());
         }
-        let limit = self.shared.max_frames_per_second;
+        let limit = self.settings.max_frames_per_second;
         let reason = format!("more than {limit} frames in a second (max-frames-per-second)");
         Err(End::Violation(CloseCode::Policy, reason))
     }
@@ -317,7 +334,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
 
     /// Does what is due of the connection itself.
     async fn beat(&mut self, due: Due) -> Result<(), End> {
-        let settings = self.shared.heartbeat;
+        let settings = self.settings.heartbeat;
         match due {
             Due::Ping => {
                 patiently(self.socket.feed(Message::Ping(Bytes::new()))).await?;
@@ -470,7 +487,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     }
 
     async fn feed(&mut self, message: Message) -> Result<(), End> {
-        if self.shared.heartbeat.idle_timeout.is_some() {
+        if self.settings.heartbeat.idle_timeout.is_some() {
             self.alarm.active(Instant::now());
         }
         self.shared.world.metrics.frames_out.inc();
@@ -490,7 +507,7 @@ async fn ask(
     ticket: Ticket,
     mut journey: Journey,
 ) -> (Ticket, Journey) {
-    let (context, outcome) = shared.world.ask(default, exchange).await;
+    let (context, outcome) = shared.world.ask(journey.flow(), default, exchange).await;
     journey.answered(context, outcome);
     (ticket, journey)
 }

@@ -1,27 +1,114 @@
-//! The signals that stop the gateway.
+//! The signals that the gateway takes, and changes of its configuration file.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::interval;
 
-/// SIGINT and SIGTERM.
-pub struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
+/// How often the configuration file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// SIGINT or SIGTERM, by name.
+    Stop(&'static str),
+    /// SIGHUP, or the file has changed.
+    Reload(&'static str),
 }
 
-impl StopSignals {
-    /// Catches them from now on.
-    pub fn new() -> std::io::Result<Self> {
+/// SIGINT, SIGTERM, SIGHUP, and the configuration file.
+pub struct Requests {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    file: Option<ChangingFile>,
+}
+
+impl Requests {
+    /// Catches signals from now on; a file is compared with what it holds now.
+    pub fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            file: file.map(ChangingFile::new),
         })
     }
 
-    /// Waits for the next one and names it.
-    pub async fn next(&mut self) -> &'static str {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Request {
+        let request = self.wait().await;
+        if let (Request::Reload(_), Some(file)) = (&request, &mut self.file) {
+            file.take_up();
+        }
+        request
+    }
+
+    async fn wait(&mut self) -> Request {
+        let changed = async {
+            match &mut self.file {
+                Some(file) => file.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Request::Stop("SIGINT"),
+            _ = self.terminate.recv() => Request::Stop("SIGTERM"),
+            _ = self.hangup.recv() => Request::Reload("SIGHUP"),
+            () = changed => Request::Reload("the file has changed"),
+        }
+    }
+
+    /// Waits for the next one that stops.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Request::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
+
+/// A file that is looked at now and then: it may lie anywhere, and nothing is in a hurry.
+struct ChangingFile {
+    path: PathBuf,
+    /// What was taken up last.
+    content: Option<Vec<u8>>,
+    /// What it held at the last look.
+    seen: Option<Vec<u8>>,
+}
+
+impl ChangingFile {
+    fn new(path: PathBuf) -> Self {
+        let content = std::fs::read(&path).ok();
+        Self {
+            path,
+            seen: content.clone(),
+            content,
+        }
+    }
+
+    /// What it holds now is being taken up.
+    fn take_up(&mut self) {
+        self.content = std::fs::read(&self.path).ok();
+        self.seen.clone_from(&self.content);
+    }
+
+    /// Waits until the file holds something else, the same at two looks: one that is being written is not complete.
+    async fn changed(&mut self) {
+        let mut looks = interval(LOOK);
+        loop {
+            looks.tick().await;
+            // A file that is gone for a moment is being replaced.
+            let Ok(now) = std::fs::read(&self.path) else {
+                continue;
+            };
+            let before = self.seen.replace(now);
+            if self.seen == before && self.seen != self.content {
+                return;
+            }
         }
     }
 }

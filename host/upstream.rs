@@ -1,27 +1,42 @@
 //! The applications behind the gateway: a request goes out, an answer or the reason why there is none comes back.
 //!
-//! Requests are sent by value and answers come back whole; what speaks which protocol is hidden here.
+//! Requests are sent by value and answers come back whole; what speaks which protocol is hidden here. `guard` decides when
+//! a request may go out, and what goes out tells the application how long somebody waits for the answer.
 
 pub mod fastcgi;
 mod guard;
 mod http;
+mod pause;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{self, UpstreamUrl};
-use crate::message::{Failure, Outcome, Request};
+use crate::message::{Failure, Flow, Outcome, Request, Response};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use fastcgi::FastCgi;
-use guard::Guard;
+use guard::{Guard, Pass};
 use http::{Http, HttpError};
+use pause::pause;
+
+/// Tells the application when the gateway stops waiting for its answer: seconds since 1970, with milliseconds.
+const DEADLINE: &str = "aileron-deadline";
+/// The pause before the first further try.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause before one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// All configured upstreams, by index and by name.
-pub struct Upstreams(Vec<Upstream>);
+pub struct Upstreams(Vec<Arc<Upstream>>);
 
 struct Upstream {
+    /// What it was made of.
+    config: config::Upstream,
     name: String,
     timeout: Duration,
+    retries: usize,
     guard: Guard,
     protocol: Protocol,
     metrics: UpstreamMetrics,
@@ -30,6 +45,33 @@ struct Upstream {
 enum Protocol {
     Http(Http),
     FastCgi(FastCgi),
+}
+
+/// The turn of a request has come. Dropping it lets the next one have it.
+pub struct Turn<'a> {
+    upstream: &'a Upstream,
+    pass: Pass<'a>,
+    /// When the turn began to be waited for.
+    began: Instant,
+}
+
+/// Why one try gave no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Nothing of the request went out, so that it can be sent again.
+    pub is_unsent: bool,
+    /// The cause.
+    pub failure: Failure,
+}
+
+/// What cannot be sent at all will not do better the next time.
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self {
+            is_unsent: false,
+            failure,
+        }
+    }
 }
 
 /// An upstream that cannot be set up.
@@ -45,9 +87,18 @@ pub struct UpstreamError {
 impl Upstreams {
     /// Sets up clients. Nothing is connected yet: an upstream may come up later than the gateway.
     pub fn new(upstreams: &[config::Upstream], metrics: &Metrics) -> Result<Self, UpstreamError> {
+        Self(Vec::new()).changed(upstreams, metrics)
+    }
+
+    /// The same for another configuration. Those that are what they were go on, with all that they know.
+    pub fn changed(&self, upstreams: &[config::Upstream], metrics: &Metrics) -> Result<Self, UpstreamError> {
+        let same = |config: &config::Upstream| self.0.iter().find(|upstream| upstream.config == *config);
         upstreams
             .iter()
-            .map(|upstream| Upstream::new(upstream, metrics))
+            .map(|config| match same(config) {
+                Some(upstream) => Ok(upstream.clone()),
+                None => Upstream::new(config, metrics).map(Arc::new),
+            })
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -60,14 +111,19 @@ impl Upstreams {
     /// Sends a request and waits for the whole answer, at most as long as the upstream's time limit.
     ///
     /// Dropping the future gives the request up, whether it waits or is under way.
-    pub async fn send(&self, index: usize, request: &Request) -> Outcome {
+    pub async fn send(&self, index: usize, flow: Flow, request: Request) -> Outcome {
+        self.turn(index, flow).await?.send(request).await
+    }
+
+    /// Waits for the turn of a request. Until it has come nothing was sent, and dropping the future gives up.
+    pub async fn turn(&self, index: usize, flow: Flow) -> Result<Turn<'_>, Failure> {
         let Some(upstream) = self.0.get(index) else {
             return Err(Failure::Other(
                 "unknown-upstream".to_owned(),
                 format!("there is no upstream {index}"),
             ));
         };
-        upstream.send(request).await
+        upstream.turn(flow).await
     }
 }
 
@@ -99,34 +155,140 @@ impl Upstream {
                 fastcgi(fastcgi::Address::Unix(path.clone()), script)
             }
         };
+        // Whoever waited for a kept connection would be past the guard, and in no fair line.
+        let (places, places_key) = match &protocol {
+            Protocol::FastCgi(_) if (1..config.max_requests).contains(&config.keep) => (config.keep, "keep"),
+            _ => (config.max_requests, "max-requests"),
+        };
+        let metrics = metrics.upstream(&config.name);
+        let settings = guard::Settings {
+            name: &config.name,
+            places,
+            places_key,
+            max_waiting: config.max_waiting,
+            max_wait: config.max_wait,
+            timeout: config.timeout,
+            breaker_failures: config.breaker_failures,
+            breaker_pause: config.breaker_pause,
+        };
         Ok(Self {
+            config: config.clone(),
             name: config.name.clone(),
             timeout: config.timeout,
-            guard: Guard::new(config.max_requests, config.max_waiting),
+            retries: config.retries,
+            guard: Guard::new(&settings, &metrics),
             protocol,
-            metrics: metrics.upstream(&config.name),
+            metrics,
         })
     }
 
-    async fn send(&self, request: &Request) -> Outcome {
-        let started = Instant::now();
-        let outcome = match tokio::time::timeout(self.timeout, self.attempt(request)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::Timeout(format!("no answer within {:?}", self.timeout))),
-        };
-        self.metrics.requests.inc();
-        self.metrics.duration.observe(started.elapsed().as_secs_f64());
-        if let Err(failure) = &outcome {
-            self.metrics.failure(failure.kind());
+    async fn turn(&self, flow: Flow) -> Result<Turn<'_>, Failure> {
+        let began = Instant::now();
+        match self.guard.enter(flow).await {
+            Ok(pass) => Ok(Turn {
+                upstream: self,
+                pass,
+                began,
+            }),
+            Err(failure) => {
+                self.count(began, Some(&failure));
+                Err(failure)
+            }
         }
-        outcome
     }
 
-    async fn attempt(&self, request: &Request) -> Outcome {
-        let _place = self.guard.enter().await?;
-        match &self.protocol {
-            Protocol::Http(http) => http.send(request).await,
-            Protocol::FastCgi(fastcgi) => fastcgi.send(request).await,
+    /// Tries until something was sent, or all tries are used up, or there is no time for another.
+    async fn exchange(&self, request: &Request, deadline: Instant) -> Outcome {
+        let mut tries = 0;
+        loop {
+            let Unanswered { is_unsent, failure } = match self.protocol.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(unanswered) => unanswered,
+            };
+            let before = u32::try_from(tries).unwrap_or(u32::MAX);
+            let pause = pause(FIRST_PAUSE, before, LONGEST_PAUSE, fastrand::f64());
+            if !is_unsent || tries >= self.retries || Instant::now() + pause >= deadline {
+                return Err(failure);
+            }
+            tracing::debug!(upstream = self.name, %failure, ?pause, "nothing was sent; trying again");
+            self.metrics.retries.inc();
+            tries += 1;
+            sleep(pause).await;
         }
+    }
+
+    fn count(&self, began: Instant, failure: Option<&Failure>) {
+        self.metrics.requests.inc();
+        self.metrics.duration.observe(began.elapsed().as_secs_f64());
+        if let Some(failure) = failure {
+            self.metrics.failure(failure.kind());
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Sends the request and waits for the whole answer, for what is left of the upstream's time limit.
+    pub async fn send(self, mut request: Request) -> Outcome {
+        let Self {
+            upstream,
+            pass,
+            began,
+        } = self;
+        let deadline = began + upstream.timeout;
+        let left = deadline.saturating_duration_since(Instant::now());
+        set_deadline(&mut request, SystemTime::now() + left);
+        let outcome = match timeout_at(deadline, upstream.exchange(&request, deadline)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::Timeout(format!(
+                "no answer within {:?} (timeout)",
+                upstream.timeout
+            ))),
+        };
+        pass.end(&outcome);
+        upstream.count(began, outcome.as_ref().err());
+        outcome
+    }
+}
+
+impl Protocol {
+    async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+        match self {
+            Self::Http(http) => http.send(request).await,
+            Self::FastCgi(fastcgi) => fastcgi.send(request).await,
+        }
+    }
+}
+
+/// Only the gateway knows how long it waits, so what a plugin has passed on from elsewhere does not count.
+fn set_deadline(request: &mut Request, deadline: SystemTime) {
+    let since = deadline
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let text = format!("{}.{:03}", since.as_secs(), since.subsec_millis());
+    let headers = &mut request.headers;
+    headers.retain(|(name, _)| !name.eq_ignore_ascii_case(DEADLINE));
+    headers.push((DEADLINE.to_owned(), text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Payload;
+
+    #[test]
+    fn the_deadline_is_the_gateway_s_own() {
+        let mut request = Request {
+            method: String::new(),
+            path: String::new(),
+            query: String::new(),
+            headers: vec![("Aileron-Deadline".to_owned(), "9999999999".to_owned())],
+            body: Payload::Text("".into()),
+        };
+        let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_110_000_007);
+        set_deadline(&mut request, deadline);
+        assert_eq!(
+            request.headers,
+            [("aileron-deadline".to_owned(), "1764110000.007".to_owned())]
+        );
     }
 }

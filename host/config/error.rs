@@ -157,14 +157,29 @@ impl Source {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: column + 1,
-            text: text.to_owned(),
+            text: without_secrets(text),
             width,
         }
     }
 }
 
+/// A line as it may be shown: of one that holds credentials only the form is left.
+fn without_secrets(line: &str) -> String {
+    match line.split_once('=') {
+        Some((key, value)) if SECRETS.contains(&key.trim()) => {
+            let hide = |c| if "\"'[], ".contains(c) { c } else { '*' };
+            let hidden: String = value.chars().map(hide).collect();
+            format!("{key}={hidden}")
+        }
+        _ => line.to_owned(),
+    }
+}
+
+/// The keys whose values are credentials.
+const SECRETS: [&str; 2] = ["token", "signature-key"];
+
 /// The parser speaks to programmers. What it calls things is put into the words of the documentation.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 9] = [
     ("unknown field", "unknown key"),
     ("missing field", "missing key"),
     ("unknown variant", "unknown value"),
@@ -178,5 +193,23 @@ const WORDS: [(&str, &str); 8] = [
         "invalid basic string, expected `\"`",
         "the text lacks its closing `\"`",
     ),
+    ("expected a boolean", "expected true or false"),
     ("expected a sequence", "expected a list such as [\"chat\"]"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_do_not_show_credentials() {
+        for (line, shown) in [
+            ("token = [\"hunter2\", '']", "token = [\"*******\", '']"),
+            ("signature-key=hunter2", "signature-key=*******"),
+            ("token-env = \"NAME\"", "token-env = \"NAME\""),
+            ("[push]", "[push]"),
+        ] {
+            assert_eq!(without_secrets(line), shown);
+        }
+    }
+}

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub(super) use super::types::RawOrigins as Origins;
 use super::types::{Bytes, Seconds};
-use super::{BuiltIn, ClientIds, LogFormat, SlowClients};
+pub(super) use super::types::{RawOrigins as Origins, RawSecrets as Secrets};
+use super::{BuiltIn, ClientIds, LogFormat, OnFailure, SlowClients};
 
 pub(super) const DEFAULT_URL: &str = "http://localhost/websocket.php";
 
@@ -34,6 +34,13 @@ pub(super) struct Config {
     pub(super) max_bytes_per_second: Bytes,
     pub(super) grace: Seconds,
     pub(super) origins: Spanned<Origins>,
+    pub(super) max_connections: Spanned<usize>,
+    pub(super) max_connections_per_address: usize,
+    pub(super) max_handshakes_per_second: usize,
+    pub(super) handshake_timeout: Spanned<Seconds>,
+    pub(super) trusted_proxies: Vec<Spanned<String>>,
+    pub(super) proxy_protocol: Spanned<bool>,
+    pub(super) tls: Option<Tls>,
     pub(super) max_topics: usize,
     pub(super) max_attributes: Bytes,
     pub(super) max_history: Bytes,
@@ -67,6 +74,15 @@ impl Default for Config {
             max_bytes_per_second: Bytes(0),
             grace: Seconds::from_secs(10),
             origins: unplaced(Origins::default()),
+            max_connections: unplaced(100_000),
+            max_connections_per_address: 0,
+            max_handshakes_per_second: 0,
+            handshake_timeout: unplaced(Seconds::from_secs(10)),
+            trusted_proxies: ["127.0.0.0/8", "::1"]
+                .map(|network| unplaced(network.to_owned()))
+                .into(),
+            proxy_protocol: unplaced(false),
+            tls: None,
             max_topics: 128,
             max_attributes: Bytes(16 * 1024),
             max_history: Bytes(64 * MIB),
@@ -97,7 +113,11 @@ impl Default for Config {
 pub(super) struct Push {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) path: Spanned<String>,
-    pub(super) token: Option<Spanned<String>>,
+    pub(super) token: Option<Spanned<Secrets>>,
+    pub(super) token_file: Option<Spanned<PathBuf>>,
+    pub(super) token_env: Option<Spanned<String>>,
+    pub(super) signature_key: Option<Spanned<Secrets>>,
+    pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 impl Default for Push {
@@ -106,8 +126,19 @@ impl Default for Push {
             listen: None,
             path: unplaced("/send".to_owned()),
             token: None,
+            token_file: None,
+            token_env: None,
+            signature_key: None,
+            allow: None,
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "a table")]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -174,6 +205,10 @@ pub(super) struct Upstream {
     pub(super) max_answer: Bytes,
     pub(super) max_requests: Spanned<usize>,
     pub(super) max_waiting: usize,
+    pub(super) max_wait: Seconds,
+    pub(super) retries: usize,
+    pub(super) breaker_failures: usize,
+    pub(super) breaker_pause: Spanned<Seconds>,
     pub(super) keep: usize,
 }
 
@@ -186,6 +221,10 @@ impl Default for Upstream {
             max_answer: Bytes(16 * MIB),
             max_requests: unplaced(128),
             max_waiting: 10_000,
+            max_wait: Seconds::from_secs(5),
+            retries: 2,
+            breaker_failures: 20,
+            breaker_pause: unplaced(Seconds::from_secs(1)),
             keep: 0,
         }
     }
@@ -207,7 +246,10 @@ pub(super) struct Plugins {
     pub(super) time_limit: Seconds,
     pub(super) memory_limit: Bytes,
     pub(super) keyvalue_limit: Bytes,
+    pub(super) probation_events: usize,
+    pub(super) probation_failures: Spanned<usize>,
     pub(super) config: BTreeMap<String, BTreeMap<String, toml::Value>>,
+    pub(super) policy: BTreeMap<String, Policy>,
 }
 
 impl Default for Plugins {
@@ -221,9 +263,24 @@ impl Default for Plugins {
             time_limit: Seconds::from_millis(50),
             memory_limit: Bytes(64 * MIB),
             keyvalue_limit: Bytes(64 * MIB),
+            probation_events: 200,
+            probation_failures: unplaced(50),
             config: BTreeMap::new(),
+            policy: BTreeMap::new(),
         }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
+pub(super) struct Policy {
+    pub(super) on_failure: OnFailure,
+    pub(super) sha256: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

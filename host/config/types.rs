@@ -1,25 +1,38 @@
-//! The values that are more than text or a number: sizes, durations, addresses, paths, origins, the push token.
+//! The values that are more than text or a number: sizes, durations, addresses, paths, origins, credentials.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-use subtle::ConstantTimeEq;
 
+mod networks;
 mod origins;
+mod secrets;
 
+pub use networks::Networks;
+pub(super) use networks::parse_network;
 pub use origins::Origins;
 pub(super) use origins::RawOrigins;
+pub(super) use secrets::RawSecrets;
+pub use secrets::Secret;
+pub(super) use secrets::lines;
 
 /// A duration: a number of seconds, or text such as `"500ms"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds(pub(super) Duration);
 
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl Seconds {
     /// 0 where it stands for no limit.
     pub(super) const NEVER: Self = Self(Duration::ZERO);
+
+    /// Longer than a century is as good as that, and can be added to the time of day.
+    fn new(duration: Duration) -> Self {
+        Self(duration.min(CENTURY))
+    }
 
     /// None for 0, which stands for no limit.
     pub(super) fn or_never(self) -> Option<Duration> {
@@ -58,7 +71,7 @@ fn parse_seconds(text: &str) -> Option<Seconds> {
         "h" => 3600.0,
         _ => return None,
     };
-    Some(Seconds(Duration::try_from_secs_f64(number * factor).ok()?))
+    Some(Seconds::new(Duration::try_from_secs_f64(number * factor).ok()?))
 }
 
 fn parse_bytes(text: &str) -> Option<Bytes> {
@@ -92,13 +105,13 @@ impl Visitor<'_> for SecondsVisitor {
 
     fn visit_i64<E: de::Error>(self, n: i64) -> Result<Seconds, E> {
         u64::try_from(n)
-            .map(Seconds::from_secs)
+            .map(|seconds| Seconds::new(Duration::from_secs(seconds)))
             .map_err(|_| E::invalid_value(de::Unexpected::Signed(n), &self))
     }
 
     fn visit_f64<E: de::Error>(self, n: f64) -> Result<Seconds, E> {
         Duration::try_from_secs_f64(n)
-            .map(Seconds)
+            .map(Seconds::new)
             .map_err(|_| E::invalid_value(de::Unexpected::Float(n), &self))
     }
 }
@@ -148,6 +161,45 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     };
     let port: u16 = port.parse().map_err(|_| no_address(text))?;
     Ok(SocketAddr::from((ip, port)))
+}
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether nobody beyond this machine reaches it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An address, or `unix:PATH`, which is relative to a directory.
+pub(super) fn parse_listen_anywhere(text: &str, directory: &Path) -> Result<Listen, String> {
+    match text.strip_prefix("unix:") {
+        None => parse_listen(text).map(Listen::Tcp),
+        Some("") => Err(format!(
+            "`{text}` lacks the path of the socket; write \"unix:/run/aileron/push.sock\""
+        )),
+        Some(path) => Ok(Listen::Unix(directory.join(path))),
+    }
 }
 
 fn no_address(text: &str) -> String {
@@ -327,27 +379,6 @@ impl fmt::Display for PathPattern {
     }
 }
 
-/// The credential of the push listener. Never shown.
-#[derive(Clone)]
-pub struct Token(String);
-
-impl Token {
-    pub(super) fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// Compares in a time that does not depend on where the two differ.
-    pub fn matches(&self, candidate: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(candidate).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
 /// A plugin's setting as the plugin sees it: text as it is, other scalars in their usual notation, the rest as JSON.
 pub(super) fn setting_text(value: &toml::Value) -> String {
     match value {
@@ -412,6 +443,9 @@ mod tests {
         ] {
             assert_eq!(parse_listen(text).unwrap().to_string(), address);
         }
+        let unix = parse_listen_anywhere("unix:push.sock", Path::new("/run")).unwrap();
+        assert_eq!(unix.to_string(), "unix:/run/push.sock");
+        assert!(parse_listen_anywhere("unix:", Path::new("/run")).is_err());
         assert!(parse_listen("8080").is_err());
         assert!(parse_listen("example.org:80").is_err());
     }
@@ -426,12 +460,5 @@ mod tests {
         for bad in ["ws", "/a*", "/a/*/b", ""] {
             assert!(PathPattern::parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn tokens_match_whole_and_do_not_show() {
-        let token = Token::new("secret".to_owned());
-        assert!(token.matches(b"secret") && !token.matches(b"secre") && !token.matches(b""));
-        assert!(!format!("{token:?}").contains("secret"));
     }
 }

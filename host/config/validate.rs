@@ -1,16 +1,17 @@
 //! From what the TOML says to what it means. Everything that can be wrong with a configuration is found here.
 
+mod doors;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Source};
-use super::types::{self, UrlProblem, check_filter, parse_listen, parse_upstream_url};
+use super::types::{self, UrlProblem, check_filter, parse_upstream_url};
 use super::{
-    Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Push, Route,
-    Schedule, Token, Topic, Upstream, raw,
+    Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Policy, Probation,
+    Route, Schedule, Topic, Upstream, raw,
 };
 
 /// A schedule is no clock.
@@ -28,7 +29,9 @@ impl Validator<'_> {
     pub(super) fn config(&self, raw: raw::Config, overrides: Overrides) -> Result<Config, ConfigError> {
         let listen = self.listen(overrides.listen.as_deref(), &raw.listen)?;
         let push_path = raw.push.path.clone();
-        let push = self.push(raw.push, &listen)?;
+        let clients = self.client_limits(&raw)?;
+        let proxies = self.proxies(&raw)?;
+        let push = self.push(raw.push, &listen, &raw.proxy_protocol)?;
         let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
         let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
         Ok(Config {
@@ -43,6 +46,9 @@ impl Validator<'_> {
             max_bytes_per_second: raw.max_bytes_per_second.0,
             grace: raw.grace.0,
             origins: self.origins(raw.origins)?,
+            clients,
+            proxies,
+            tls: self.tls(raw.tls),
             max_topics: raw.max_topics,
             max_attributes: raw.max_attributes.0,
             max_history: raw.max_history.0,
@@ -57,61 +63,9 @@ impl Validator<'_> {
             topics: self.topics(raw.topic)?,
             schedules: self.schedules(raw.schedule, &upstreams)?,
             upstreams,
-            plugins: self.plugins(raw.plugins, overrides.plugins),
+            plugins: self.plugins(raw.plugins, overrides.plugins)?,
             routes,
             log: self.log(raw.log)?,
-        })
-    }
-
-    fn listen(
-        &self,
-        flag: Option<&str>,
-        raw: &toml::Spanned<String>,
-    ) -> Result<Located<SocketAddr>, ConfigError> {
-        match flag {
-            Some(text) => parse_listen(text)
-                .map(|address| Located(address, None))
-                .map_err(|problem| ConfigError::flag("--listen", problem)),
-            None => self.listen_in_file(raw),
-        }
-    }
-
-    fn listen_in_file(&self, raw: &toml::Spanned<String>) -> Result<Located<SocketAddr>, ConfigError> {
-        parse_listen(raw.get_ref())
-            .map(|address| Located(address, Some(raw.span())))
-            .map_err(|problem| self.source.error(Some(raw.span()), problem))
-    }
-
-    /// Pushing is for the application alone: beyond loopback it takes a token (architecture, invariant 7).
-    fn push(&self, raw: raw::Push, clients: &Located<SocketAddr>) -> Result<Push, ConfigError> {
-        let listen = raw.listen.map(|text| self.listen_in_file(&text)).transpose()?;
-        if !raw.path.get_ref().starts_with('/') {
-            let problem = format!(
-                "`{}` is no path; it begins with `/`, such as \"/send\"",
-                raw.path.get_ref()
-            );
-            return Err(self.source.error(Some(raw.path.span()), problem));
-        }
-        let token = match raw.token {
-            Some(token) if token.get_ref().is_empty() => {
-                let problem = "the token is empty; leave it out, or set a long random text".to_owned();
-                return Err(self.source.error(Some(token.span()), problem));
-            }
-            token => token.map(|token| Token::new(token.into_inner())),
-        };
-        let Located(reachable, span) = listen.as_ref().unwrap_or(clients);
-        if token.is_none() && !reachable.ip().is_loopback() {
-            let problem = format!(
-                "anyone who reaches {reachable} could push to every client: set [push] token to a long random text, \
-                 or [push] listen to a loopback address such as \"127.0.0.1:8081\""
-            );
-            return Err(self.source.error(span.clone(), problem));
-        }
-        let own = listen.map(|Located(address, _)| address);
-        Ok(Push {
-            listen: own.filter(|own| *own != clients.0 || own.port() == 0),
-            path: raw.path.into_inner(),
-            token,
         })
     }
 
@@ -171,6 +125,13 @@ impl Validator<'_> {
                 None => ConfigError::flag(flag, problem),
             }
         })?;
+        if raw.breaker_pause.get_ref().0.is_zero() {
+            let problem =
+                "`breaker-pause` must be above 0; `breaker-failures = 0` switches the circuit breaker off";
+            return Err(self
+                .source
+                .error(Some(raw.breaker_pause.span()), problem.to_owned()));
+        }
         Ok(Upstream {
             name,
             url,
@@ -178,6 +139,10 @@ impl Validator<'_> {
             max_answer: raw.max_answer.0,
             max_requests: self.at_least_one("max-requests", &raw.max_requests)?,
             max_waiting: raw.max_waiting,
+            max_wait: raw.max_wait.0,
+            retries: raw.retries,
+            breaker_failures: raw.breaker_failures,
+            breaker_pause: raw.breaker_pause.get_ref().0,
             keep: raw.keep,
         })
     }
@@ -193,6 +158,7 @@ impl Validator<'_> {
             path: self.path(path, push_path)?,
             plugins: None,
             upstream: 0,
+            is_open: true,
         };
         let mut all: Vec<Route> = Vec::new();
         for raw in routes {
@@ -209,6 +175,7 @@ impl Validator<'_> {
                 path,
                 plugins: raw.plugins,
                 upstream,
+                is_open: true,
             });
         }
         // A route may say more about the top-level path.
@@ -260,7 +227,8 @@ impl Validator<'_> {
             })
     }
 
-    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Plugins {
+    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Result<Plugins, ConfigError> {
+        let probation = self.probation(raw.probation_events, &raw.probation_failures)?;
         let settings = raw.config.into_iter().map(|(name, table)| {
             let settings = table
                 .into_iter()
@@ -268,7 +236,11 @@ impl Validator<'_> {
                 .collect();
             (name, settings)
         });
-        Plugins {
+        let policies = raw
+            .policy
+            .into_iter()
+            .map(|(name, policy)| Ok((name, self.policy(policy)?)));
+        Ok(Plugins {
             built_in: raw.built_in,
             // The command line is relative to the working directory, the file's words are relative to the file.
             dir: dir.or_else(|| raw.dir.map(|dir| self.source.directory().join(dir))),
@@ -278,8 +250,41 @@ impl Validator<'_> {
             time_limit: raw.time_limit.0,
             memory_limit: raw.memory_limit.0,
             keyvalue_limit: raw.keyvalue_limit.0,
+            probation,
             settings: settings.collect(),
-        }
+            policies: policies.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn probation(&self, events: usize, failures: &toml::Spanned<usize>) -> Result<Probation, ConfigError> {
+        let percent = u32::try_from(*failures.get_ref())
+            .ok()
+            .filter(|percent| *percent <= 100);
+        let failures = percent.ok_or_else(|| {
+            let problem = "`probation-failures` is a share of the calls in percent, from 0 to 100".to_owned();
+            self.source.error(Some(failures.span()), problem)
+        })?;
+        Ok(Probation {
+            events: u32::try_from(events).unwrap_or(u32::MAX),
+            failures,
+        })
+    }
+
+    fn policy(&self, raw: raw::Policy) -> Result<Policy, ConfigError> {
+        let pin = raw.sha256.map(|pin| {
+            let text = pin.get_ref();
+            if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(text.to_ascii_lowercase());
+            }
+            let problem = format!(
+                "`{text}` is no SHA-256; it has 64 hexadecimal digits, as `sha256sum FILE` prints them"
+            );
+            Err(self.source.error(Some(pin.span()), problem))
+        });
+        Ok(Policy {
+            on_failure: raw.on_failure,
+            sha256: pin.transpose()?,
+        })
     }
 
     fn origins(&self, raw: toml::Spanned<raw::Origins>) -> Result<Origins, ConfigError> {

@@ -1,7 +1,7 @@
 //! What is known of a connection: its handshake, and the attributes that were set since.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -12,8 +12,10 @@ use super::ConnectionId;
 pub struct Peer {
     /// The connection's name.
     pub id: ConnectionId,
-    /// Of the socket.
+    /// Of the socket, or as a trusted proxy says by the PROXY protocol.
     pub remote_address: SocketAddr,
+    /// Of the client: the same, unless a trusted proxy names another in `X-Forwarded-For`.
+    pub client_address: IpAddr,
     /// When the handshake came.
     pub opened: SystemTime,
     /// Path of the handshake's request.
@@ -38,6 +40,7 @@ impl Peer {
         Self {
             id,
             remote_address,
+            client_address: remote_address.ip(),
             opened: SystemTime::now(),
             path: path.into(),
             query: query.into(),
@@ -60,6 +63,7 @@ impl Peer {
             "path" => Some(Cow::Borrowed(&*self.path)),
             "query" => Some(Cow::Borrowed(&*self.query)),
             "remote-address" => Some(Cow::Owned(self.remote_address.to_string())),
+            "client-address" => Some(Cow::Owned(self.client_address.to_string())),
             "subprotocol" => self.subprotocol.get().map(|name| Cow::Borrowed(&**name)),
             "attributes" => self.attributes_as_query().map(Cow::Owned),
             _ => match name.strip_prefix("attribute.") {
@@ -73,7 +77,7 @@ impl Peer {
     pub fn knows_fact(name: &str) -> bool {
         matches!(
             name,
-            "path" | "query" | "remote-address" | "subprotocol" | "attributes"
+            "path" | "query" | "remote-address" | "client-address" | "subprotocol" | "attributes"
         ) || name.starts_with("header.")
             || name.starts_with("attribute.")
     }
@@ -150,6 +154,7 @@ mod tests {
             ("path", Some("/ws")),
             ("query", Some("a=b")),
             ("remote-address", Some("127.0.0.1:5")),
+            ("client-address", Some("127.0.0.1")),
             ("subprotocol", None),
             ("header.cookie", Some("s=1; t=2")),
             ("header.hos", None),

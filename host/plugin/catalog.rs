@@ -1,210 +1,200 @@
-//! The plugin files and what became of each: which version serves, which content was refused.
+//! The plugin files and what became of each: which version serves, which one it would go back to, which content was
+//! refused and why.
+//!
+//! Each function here is one change of that, with the line that operators read about it.
+
+mod file;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, SystemTime};
 
-use super::directory::{self, Content, Stamps};
-use super::engine::Engine;
-use super::load::{self, Candidate};
-use super::reload::{self, Known, Step};
+use super::directory;
+use super::history::Change;
+use super::probation::Verdict;
+use super::reload::Known;
 use super::report::Report;
 use super::version::Version;
 use crate::metrics::Metrics;
+pub(super) use file::Refusal;
+use file::{File, Trial};
+
+/// Removed files that are remembered; of more, those that went first are forgotten.
+const REMEMBERED: usize = 32;
 
 /// By file name, which is the order of the chain.
-#[derive(Clone, Default)]
-pub(super) struct Catalog(BTreeMap<String, File>);
-
-/// A plugin file: what serves, and what was refused since.
-#[derive(Clone, Default)]
-struct File {
-    serving: Option<Arc<Version>>,
-    refused: Option<Refusal>,
-}
-
-/// Why a content does not serve.
-#[derive(Clone, PartialEq, Eq)]
-struct Refusal {
-    /// Empty for a file that cannot be read.
-    hash: String,
-    error: String,
-}
-
-/// What it takes to make a version of a file.
-pub(super) struct Loader<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) metrics: &'a Arc<Metrics>,
-    /// `[plugins.config.NAME]`
-    pub(super) settings: &'a BTreeMap<String, Vec<(String, String)>>,
+#[derive(Clone)]
+pub(super) struct Catalog {
+    files: BTreeMap<String, File>,
+    metrics: Arc<Metrics>,
 }
 
 impl Catalog {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            metrics,
+        }
+    }
+
     /// The versions that serve, in order.
     pub(super) fn serving(&self) -> impl Iterator<Item = &Arc<Version>> {
-        self.0.values().filter_map(|file| file.serving.as_ref())
+        self.files.values().filter_map(|file| file.serving.as_ref())
+    }
+
+    /// The version that serves from a file.
+    pub(super) fn serving_from(&self, file: &str) -> Option<Arc<Version>> {
+        self.files.get(file)?.serving.clone()
     }
 
     /// The names of all files, whether anything serves from them or not.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(|file| directory::plugin_name(file))
+        self.there().map(|(file, _)| directory::plugin_name(file))
+    }
+
+    /// What decides about the next change of the directory.
+    pub(super) fn known(&self) -> BTreeMap<String, Known> {
+        let files = self.files.iter();
+        files.map(|(name, file)| (name.clone(), file.known())).collect()
     }
 
     pub(super) fn report(&self, dir: Option<&Path>) -> Vec<Report> {
-        let report = |(name, file): (&String, &File)| {
-            let error = file.refused.as_ref().map(|refusal| refusal.error.clone());
-            match &file.serving {
-                Some(version) => Report::serving(version, error),
-                None => Report::refused(directory::plugin_name(name), dir.map(|dir| dir.join(name)), error),
-            }
+        let reports = self.there().map(|(name, file)| file.report(name, dir));
+        reports.collect()
+    }
+
+    fn there(&self) -> impl Iterator<Item = (&String, &File)> {
+        self.files.iter().filter(|(_, file)| file.gone.is_none())
+    }
+
+    /// A version was loaded from a file, and takes over.
+    pub(super) fn take_over(&mut self, name: &str, version: Version, took: Duration) {
+        // A verdict about the version before may have come in the meantime.
+        self.conclude();
+        let file = self.files.entry(name.to_owned()).or_default();
+        let (plugin, hash) = (version.name.clone(), version.hash.clone());
+        let is_on_trial = version.is_on_probation();
+        let before = file.serving.replace(Arc::new(version));
+        let what = if before.is_some() {
+            "plugin replaced"
+        } else {
+            "plugin loaded"
         };
-        self.0.iter().map(report).collect()
+        tracing::info!(plugin = &*plugin, file = name, hash, ?took, "{what}");
+        self.metrics.reload("loaded");
+        file.record(Change::Loaded, &hash, None);
+        // What is itself on trial is nothing to go back to while there is something that has stood the test.
+        let proven = file.trial.take().and_then(|trial| trial.fallback);
+        file.trial = is_on_trial.then(|| Trial {
+            fallback: proven.or(before.filter(|before| before.failure().is_none())),
+        });
+        file.refused = None;
+        file.gone = None;
     }
 
-    /// Brings the catalog in line with the directory. `publish` is called after each step, since each plugin that is
-    /// ready shall serve at once: the next one may compile for seconds.
-    pub(super) fn update(
-        &mut self,
-        loader: &Loader<'_>,
-        dir: &Path,
-        stamps: &Stamps,
-        publish: impl Fn(&Self),
-    ) {
-        let (mut contents, found) = self.read(loader.metrics, dir, stamps);
-        let known = self
-            .0
-            .iter()
-            .map(|(name, file)| (name.clone(), file.known()))
-            .collect();
-        for step in reload::plan(&known, &found) {
-            match step {
-                Step::Load(name) => {
-                    if let Some(content) = contents.remove(&name) {
-                        self.load(loader, dir, &name, content);
-                    }
-                }
-                Step::Forgive(name) => {
-                    tracing::info!(file = name, "the plugin file holds again what serves");
-                    self.0.entry(name).or_default().refused = None;
-                }
-                Step::Remove(name) => {
-                    self.0.remove(&name);
-                    loader.metrics.reload("removed");
-                    tracing::info!(file = name, "plugin removed");
-                }
-            }
-            publish(self);
-        }
-        publish(self);
-    }
-
-    /// Reads all files. Gives their contents, and the hash of each file that is there.
-    fn read(
-        &mut self,
-        metrics: &Metrics,
-        dir: &Path,
-        stamps: &Stamps,
-    ) -> (BTreeMap<String, Content>, BTreeMap<String, String>) {
-        let (mut contents, mut found) = (BTreeMap::new(), BTreeMap::new());
-        for name in stamps.keys() {
-            match directory::read(&dir.join(name)) {
-                Ok(content) => {
-                    found.insert(name.clone(), content.hash.clone());
-                    contents.insert(name.clone(), content);
-                }
-                // It has gone since the stamps were taken.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                // It is there, whatever it holds: what serves goes on.
-                Err(error) => {
-                    found.insert(name.clone(), String::new());
-                    self.refuse(
-                        metrics,
-                        name,
-                        Refusal {
-                            hash: String::new(),
-                            error: format!("it cannot be read: {error}"),
-                        },
-                    );
-                }
-            }
-        }
-        (contents, found)
-    }
-
-    fn load(&mut self, loader: &Loader<'_>, dir: &Path, file: &str, content: Content) {
-        let name: Arc<str> = directory::plugin_name(file).into();
-        let started = Instant::now();
-        let hash = content.hash;
-        let candidate = Candidate {
-            settings: settings(loader.settings, &name),
-            file: Some(dir.join(file)),
-            bytes: content.bytes,
-            name: name.clone(),
-        };
-        match load::load(loader.engine, loader.metrics, candidate) {
-            Ok(version) => {
-                let fresh = File {
-                    serving: Some(Arc::new(version)),
-                    refused: None,
-                };
-                let before = self
-                    .0
-                    .insert(file.to_owned(), fresh)
-                    .and_then(|before| before.serving);
-                let what = if before.is_some() {
-                    "plugin replaced"
-                } else {
-                    "plugin loaded"
-                };
-                tracing::info!(plugin = &*name, file, hash, took = ?started.elapsed(), "{what}");
-                loader.metrics.reload("loaded");
-            }
-            Err(error) => self.refuse(
-                loader.metrics,
-                file,
-                Refusal {
-                    hash,
-                    error: error.to_string(),
-                },
-            ),
-        }
-    }
-
-    /// Keeps what serves, and says so loudly, once for each content.
-    fn refuse(&mut self, metrics: &Metrics, name: &str, refusal: Refusal) {
-        let file = self.0.entry(name.to_owned()).or_default();
-        if file.refused.as_ref() == Some(&refusal) {
+    /// A content is not taken into service. Keeps what serves, and says so loudly, once for each content.
+    pub(super) fn refuse(&mut self, name: &str, refusal: Refusal) {
+        let file = self.files.entry(name.to_owned()).or_default();
+        if file.gone.is_none() && file.refused.as_ref().is_some_and(|known| known.is_same(&refusal)) {
             return;
         }
-        metrics.reload("refused");
         let consequence = match &file.serving {
             Some(_) => "the version before goes on serving",
             None => "the chain goes on without it",
         };
         tracing::error!(
             file = name,
-            cause = refusal.error,
+            hash = refusal.hash,
+            cause = refusal.failure.error,
             "plugin file refused; {consequence}"
         );
+        self.metrics.reload("refused");
+        file.record(Change::Refused, &refusal.hash, Some(&refusal.failure));
         file.refused = Some(refusal);
+        file.gone = None;
     }
-}
 
-impl File {
-    fn known(&self) -> Known {
-        Known {
-            serving: self.serving.as_ref().map(|version| version.hash.clone()),
-            refused: self.refused.as_ref().map(|refusal| refusal.hash.clone()),
+    /// The content that was rolled back before its file went is here again.
+    pub(super) fn refuse_again(&mut self, name: &str) {
+        if let Some(refusal) = self.files.get(name).and_then(|file| file.refused.clone()) {
+            self.refuse(name, refusal);
         }
     }
-}
 
-/// By the full name, or by the one without its number.
-fn settings(all: &BTreeMap<String, Vec<(String, String)>>, name: &str) -> Vec<(String, String)> {
-    all.get(name)
-        .or_else(|| all.get(directory::short_name(name)))
-        .cloned()
-        .unwrap_or_default()
+    /// The content that serves is back in its file.
+    pub(super) fn forgive(&mut self, name: &str) {
+        tracing::info!(file = name, "the plugin file holds again what serves");
+        if let Some(file) = self.files.get_mut(name) {
+            file.refused = None;
+        }
+    }
+
+    /// A file is gone. What was rolled back is remembered, for it may be put there again.
+    pub(super) fn remove(&mut self, name: &str) {
+        tracing::info!(file = name, "plugin removed");
+        self.metrics.reload("removed");
+        if let Some(file) = self.files.get_mut(name) {
+            file.trial = None;
+            let served = file.serving.take();
+            file.record(
+                Change::Removed,
+                served.as_ref().map_or("", |version| &version.hash),
+                None,
+            );
+            file.refused.take_if(|refusal| !refusal.is_rolled_back);
+            file.gone = Some(SystemTime::now());
+        }
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        let mut gone: Vec<_> = self.files.values().filter_map(|file| file.gone).collect();
+        gone.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(oldest) = gone.get(REMEMBERED) {
+            self.files
+                .retain(|_, file| file.gone.is_none_or(|gone| gone > *oldest));
+        }
+    }
+
+    /// Acts on the verdicts that have come in: what passed has nothing behind it any more, what failed is rolled back if
+    /// there is something to go back to. If there is not, it stays, for it may be the plugin that decides who connects.
+    pub(super) fn conclude(&mut self) {
+        for (name, file) in &mut self.files {
+            let Some(version) = file.serving.clone() else {
+                continue;
+            };
+            let Some(verdict) = version.verdict() else {
+                continue;
+            };
+            let Some(trial) = file.trial.take() else { continue };
+            match (verdict, trial.fallback) {
+                (Verdict::Passed, _) => {
+                    tracing::info!(file = name, hash = version.hash, "plugin passed its probation");
+                }
+                (Verdict::Failed(failure), Some(fallback)) => {
+                    tracing::error!(
+                        file = name,
+                        hash = version.hash,
+                        serving = fallback.hash,
+                        cause = failure.error,
+                        "plugin rolled back; the version before serves again"
+                    );
+                    self.metrics.reload("rolled-back");
+                    file.record(Change::RolledBack, &version.hash, Some(failure));
+                    file.refused = Some(Refusal::rolled_back(&version.hash, failure));
+                    file.serving = Some(fallback);
+                }
+                (Verdict::Failed(failure), None) => {
+                    tracing::error!(
+                        file = name,
+                        hash = version.hash,
+                        cause = failure.error,
+                        "plugin fails and there is no version to go back to; it stays in the chain"
+                    );
+                    file.record(Change::Failing, &version.hash, Some(failure));
+                }
+            }
+        }
+    }
 }

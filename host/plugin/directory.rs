@@ -53,8 +53,18 @@ pub(super) fn stamps(dir: &Path) -> io::Result<Stamps> {
     Ok(stamps)
 }
 
-/// Reads a plugin file.
-pub(super) fn read(path: &Path) -> io::Result<Content> {
+/// Reads all plugin files that are there, each if it can be read.
+pub(super) fn read(dir: &Path, stamps: &Stamps) -> BTreeMap<String, io::Result<Content>> {
+    let files = stamps
+        .keys()
+        .map(|name| (name.clone(), read_file(&dir.join(name))));
+    // What has gone since the stamps were taken is not there.
+    files
+        .filter(|(_, content)| !matches!(content, Err(error) if error.kind() == io::ErrorKind::NotFound))
+        .collect()
+}
+
+fn read_file(path: &Path) -> io::Result<Content> {
     let bytes = fs::read(path)?;
     Ok(Content {
         hash: load::hash(&bytes),

@@ -21,8 +21,9 @@ use super::engine::Engine;
 use super::guest::Guest;
 use super::instance::{CallError, Instance};
 use super::pool::Pool;
+use super::probation::Probation;
 use super::version::{FrameKinds, Interest, Version};
-use crate::config::PathPattern;
+use crate::config::{PathPattern, Policy};
 use crate::message::Peer;
 use crate::metrics::Metrics;
 
@@ -32,11 +33,23 @@ pub(super) struct Candidate {
     pub(super) file: Option<PathBuf>,
     pub(super) bytes: Vec<u8>,
     pub(super) settings: Vec<(String, String)>,
+    pub(super) policy: Policy,
+    pub(super) probation: Option<Probation>,
 }
 
 /// Why a file is not put into service, and what would help.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// Not the content that the operator allows.
+    #[error("its SHA-256 is {found}, but [plugins.policy.{name}] sha256 allows {allowed} alone")]
+    Pinned {
+        /// The plugin.
+        name: Arc<str>,
+        /// Of the file.
+        found: String,
+        /// Of the configuration.
+        allowed: String,
+    },
     /// Not WebAssembly.
     #[error("it is not WebAssembly: it does not begin with `\\0asm`{}", hint(.0))]
     NotWasm(Vec<u8>),
@@ -99,8 +112,17 @@ pub(super) fn load(
         file,
         bytes,
         settings,
+        policy,
+        probation,
     } = candidate;
     let hash = hash(&bytes);
+    if let Some(allowed) = policy.sha256.filter(|allowed| *allowed != hash) {
+        return Err(LoadError::Pinned {
+            name,
+            found: hash,
+            allowed,
+        });
+    }
     let started = Instant::now();
     let component = component(&bytes)?;
     let component = engine
@@ -125,6 +147,8 @@ pub(super) fn load(
         exports: handlers(&first)?,
         interest,
         settings,
+        on_failure: policy.on_failure,
+        probation,
         code,
         shared: engine.shared.clone(),
         pool: Pool::new(first),

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::history::History;
 use super::version::Version;
+use crate::config::OnFailure;
 
 /// One plugin of the chain.
 #[derive(Debug, Serialize)]
@@ -18,20 +20,17 @@ pub struct Report {
     pub state: State,
     /// SHA-256 of the content that serves.
     pub hash: Option<String>,
-    /// Version of the WIT package that it was built against.
-    pub interface: Option<String>,
-    /// Why the file's content was refused.
+    /// SHA-256 of the file's content, if that does not serve.
+    pub refused_hash: Option<String>,
+    /// Why the file's content was refused or rolled back, or should be.
     pub last_error: Option<String>,
-    /// Handlers called since the start of the gateway, by all versions of the name.
-    pub calls: u64,
-    /// Of these, how many trapped or overran a limit.
-    pub traps: u64,
-    /// Instances now.
-    pub instances: usize,
-    /// Linear memory of all instances together, in bytes.
-    pub memory: usize,
-    /// Whether it is called on threads of its own.
-    pub slow: bool,
+    /// When that was, by RFC 3339.
+    pub last_error_at: Option<String>,
+    /// What happened to the file, newest first.
+    pub(super) previous: History,
+    /// What serves; none if nothing does.
+    #[serde(flatten)]
+    pub(super) service: Service,
 }
 
 /// How a plugin is.
@@ -40,28 +39,46 @@ pub struct Report {
 pub enum State {
     /// The content of its file serves.
     Serving,
+    /// The content of its file failed its probation, but serves: there was none before it.
+    Failing,
     /// The content of its file was refused; an older one serves.
     Stale,
+    /// The content of its file failed its probation; an older one serves again.
+    RolledBack,
     /// The content of its file was refused; nothing serves.
     Refused,
 }
 
-impl Report {
-    /// Of a version that serves. The error is that of the file's content, if it is another one.
-    pub(super) fn serving(version: &Version, last_error: Option<String>) -> Self {
+/// What is known of a version that serves.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Service {
+    /// Version of the WIT package that it was built against.
+    interface: Option<String>,
+    /// What becomes of an event when it fails on it.
+    on_failure: Option<OnFailure>,
+    /// Whether its first calls are being watched.
+    on_probation: bool,
+    /// Handlers called since the start of the gateway, by all versions of the name.
+    calls: u64,
+    /// Of these, how many trapped or overran a limit.
+    traps: u64,
+    /// Instances now.
+    instances: usize,
+    /// Linear memory of all instances together, in bytes.
+    memory: usize,
+    /// Whether it is called on threads of its own.
+    slow: bool,
+}
+
+impl Service {
+    pub(super) fn of(version: &Version) -> Self {
         let (instances, memory) = version.usage();
         let traps = ["trap", "time", "memory"].map(|cause| version.failures(cause));
         Self {
-            name: version.name.to_string(),
-            file: version.file.clone(),
-            state: if last_error.is_some() {
-                State::Stale
-            } else {
-                State::Serving
-            },
-            hash: Some(version.hash.clone()),
             interface: Some(version.interface.clone()),
-            last_error,
+            on_failure: Some(version.on_failure),
+            on_probation: version.is_on_probation(),
             calls: version.calls(),
             traps: traps.iter().sum(),
             instances,
@@ -69,21 +86,21 @@ impl Report {
             slow: version.is_slow(),
         }
     }
+}
 
-    /// Of a file from which nothing serves.
-    pub(super) fn refused(name: &str, file: Option<PathBuf>, last_error: Option<String>) -> Self {
+impl Report {
+    /// Of a plugin that comes with the gateway.
+    pub(super) fn built_in(version: &Version) -> Self {
         Self {
-            name: name.to_owned(),
-            file,
-            state: State::Refused,
-            hash: None,
-            interface: None,
-            last_error,
-            calls: 0,
-            traps: 0,
-            instances: 0,
-            memory: 0,
-            slow: false,
+            name: version.name.to_string(),
+            file: None,
+            state: State::Serving,
+            hash: Some(version.hash.clone()),
+            refused_hash: None,
+            last_error: None,
+            last_error_at: None,
+            previous: History::default(),
+            service: Service::of(version),
         }
     }
 }

@@ -10,7 +10,8 @@ use super::bindings::Exports;
 use super::guest::{Guest, Shared};
 use super::instance::{CallError, Instance};
 use super::pool::{Call, CallResult, Place, Pool};
-use crate::config::PathPattern;
+use super::probation::{Failure, Probation, Verdict};
+use crate::config::{OnFailure, PathPattern};
 use crate::message::{Event, Payload, Peer};
 use crate::metrics::{Metrics, PluginMetrics};
 
@@ -24,6 +25,10 @@ pub struct Version {
     pub hash: String,
     /// The version of the WIT package that it was built against.
     pub interface: String,
+    /// What becomes of an event when it fails on it.
+    pub on_failure: OnFailure,
+    /// None if it was taken into service without.
+    pub(super) probation: Option<Probation>,
     pub(super) exports: Exports,
     pub(super) interest: Interest,
     pub(super) settings: Vec<(String, String)>,
@@ -107,6 +112,26 @@ impl Version {
         self.pool.is_slow()
     }
 
+    /// Whether it is still on trial.
+    pub(super) fn is_on_probation(&self) -> bool {
+        self.probation
+            .as_ref()
+            .is_some_and(|probation| probation.verdict().is_none())
+    }
+
+    /// How its probation ended; none while it lasts, and if there was none.
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
+        self.probation.as_ref()?.verdict()
+    }
+
+    /// What was wrong, if it failed its probation.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        match self.verdict()? {
+            Verdict::Failed(failure) => Some(failure),
+            Verdict::Passed => None,
+        }
+    }
+
     pub(super) fn call_here(&self, event: &Event) -> CallResult {
         let mut place = self.pool.place();
         let started = Instant::now();
@@ -116,6 +141,9 @@ impl Version {
         self.counters.duration.observe(took.as_secs_f64());
         if let Err(error) = &result {
             self.counters.failure(error.kind());
+        }
+        if let Some(probation) = &self.probation {
+            probation.count(&result);
         }
         if self.pool.learn(&mut place, took, &result) {
             tracing::warn!(plugin = &*self.name, last_call = ?took, "slow plugin: it gets threads of its own");

@@ -272,9 +272,10 @@ fn who_comes_back_gets_what_was_missed_or_is_told() {
 fn all_histories_together_are_bounded() {
     let limits = Limits {
         history: 500,
-        ..registry().limits.clone()
+        ..registry().rules.load().limits.clone()
     };
-    let registry = Arc::new(Registry::new(limits, registry().kept.clone()));
+    let registry = registry();
+    registry.change(limits, registry.rules.load().kept.clone());
     for n in 0..20 {
         publish(&registry, &format!("kept.{}", n % 3), &"x".repeat(100));
         assert!(registry.history_bytes() <= 500, "{}", registry.history_bytes());

@@ -35,7 +35,7 @@ type Answer = Shared<BoxFuture<'static, Response>>;
 
 /// The answers that are remembered.
 #[derive(Default)]
-pub struct Pushed(Mutex<Memory>);
+pub(super) struct Pushed(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {

@@ -1,29 +1,28 @@
 //! The push side of the listeners. Its routes: the gateway's own pages (see `admin`), and every other path for plugins.
 //! All of it takes the credential, if one is configured.
 
+mod access;
+mod credentials;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
+use axum::response::Response;
 use axum::routing::get;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
-use hyper::{Method, StatusCode, Uri};
+use hyper::header::HeaderMap;
+use hyper::{Method, Uri};
 
 use super::convert::{to_http, to_request};
 use super::idempotency::Key;
-use super::{Gateway, Request, admin};
+use super::{Gateway, admin};
 use crate::journey::{Journey, Step};
 use crate::message::{self, Action, Event, Payload};
 use crate::registry::SendError;
 
-/// Forms are up to three times as long as what they carry, and a batch carries several.
-const BODY_PER_MESSAGE: usize = 4;
-
 pub(super) fn router(gateway: Arc<Gateway>) -> Router {
-    let max_body = BODY_PER_MESSAGE * gateway.sessions.max_message + 64 * 1024;
     Router::new()
         .route("/live", get(admin::live))
         .route("/ready", get(admin::ready))
@@ -32,46 +31,10 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/connections", get(admin::connections))
         .route("/topics", get(admin::topics))
         .fallback(push)
-        .layer(DefaultBodyLimit::max(max_body))
-        .layer(middleware::from_fn_with_state(gateway.clone(), authorize))
+        // It is read, and limited, where it is authorized.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(gateway.clone(), access::authorize))
         .with_state(gateway)
-}
-
-/// Lets in who has the token. Without a configured token only loopback reaches this, but so does any page in a browser
-/// on the same machine; browsers name the page in `Origin`, applications do not.
-async fn authorize(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    match &gateway.token {
-        Some(token) => {
-            let header = request
-                .headers()
-                .get(AUTHORIZATION)
-                .map(HeaderValue::as_bytes)
-                .unwrap_or_default();
-            let candidate = bearer(header);
-            if candidate.is_none_or(|candidate| !token.matches(candidate)) {
-                tracing::warn!(
-                    path = request.uri().path(),
-                    "push refused: `Authorization: Bearer` is missing or wrong"
-                );
-                let text = "`Authorization: Bearer` with the token of [push] is missing or wrong\n";
-                return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], text).into_response();
-            }
-        }
-        None if request.headers().contains_key(ORIGIN) => {
-            let text = "a web page may not push; set [push] token and have it sent by the application\n";
-            return (StatusCode::FORBIDDEN, text).into_response();
-        }
-        None => {}
-    }
-    next.run(request).await
-}
-
-/// The scheme's name is in any case (RFC 9110 section 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = header.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| token.trim_ascii())
 }
 
 /// A push: its journey through the plugins ends with the answer. One with an `Idempotency-Key` is done once.
@@ -120,7 +83,7 @@ async fn answer(gateway: &Gateway, mut journey: Journey) -> message::Response {
                 journey.note(effect);
             }
             Step::Ask(exchange) => {
-                let (context, outcome) = world.ask(0, exchange).await;
+                let (context, outcome) = world.ask(journey.flow(), 0, exchange).await;
                 journey.answered(context, outcome);
             }
             Step::Wait(result) => journey.decided(result.await.ok()),

@@ -1,7 +1,8 @@
 //! The opening handshake (RFC 6455 section 4.2) and the hand-over of the socket to a session.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::response::{IntoResponse, Response};
 use hyper::header::{
@@ -13,11 +14,15 @@ use hyper::http::request::Parts;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
-use super::{Gateway, Request};
+use super::damper::Damper;
+use super::limits::Place;
+use super::proxies::{Remote, client_address};
+use super::socket::Socket;
+use super::{Gateway, Request, Settings};
 use crate::config::{ClientIds, Origins, Route};
 use crate::message::{self, Payload, Peer};
 use crate::session::Opened;
@@ -27,32 +32,51 @@ pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
     let matching = routes
         .iter()
         .enumerate()
-        .filter(|(_, route)| route.path.matches(path));
+        .filter(|(_, route)| route.is_open && route.path.matches(path));
     matching
         .max_by_key(|(_, route)| route.path.precision())
         .map(|(index, _)| index)
 }
 
 /// Answers a handshake and starts the session.
-pub(super) async fn upgrade(gateway: Arc<Gateway>, route: usize, mut request: Request) -> Response {
+pub(super) async fn upgrade(
+    gateway: Arc<Gateway>,
+    settings: &Settings,
+    route: usize,
+    mut request: Request,
+) -> Response {
     let metrics = &gateway.sessions.world.metrics;
-    let key = match check(&gateway.origins, &request) {
+    let Some(remote) = request.extensions().get::<Remote>().copied() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let client = client_address(&settings.proxies.trusted, remote, request.headers_mut());
+    let key = match check(&gateway.damper, &settings.origins, &request) {
         Ok(key) => key,
         Err(refusal) => {
             metrics.handshake(refusal.name());
             return refusal.into_response();
         }
     };
-    let Some(address) = request.extensions().get::<SocketAddr>().copied() else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    let place = match gateway.limiter.admit(&settings.limits, client, Instant::now()) {
+        Ok(place) => place,
+        Err(reached) => {
+            let limit = reached.key();
+            metrics.handshake(limit);
+            if let Some(times) = gateway.damper.count(limit) {
+                tracing::warn!(limit, %client, times, "handshake refused: a limit is reached");
+            }
+            return reached.into_response();
+        }
     };
     let socket = hyper::upgrade::on(&mut request);
     let (head, _) = request.into_parts();
-    let opened = match admit(&gateway, route, address, &head).await {
+    let peer = Arc::new(peer(settings.client_ids, remote, client, &head));
+    let upstream = settings.routes.get(route).map_or(0, |route| route.upstream);
+    let (opened, place) = match admit(&gateway, route, upstream, peer, &head, place).await {
         Ok(opened) => opened,
         Err(response) => {
             metrics.handshake("plugin");
-            tracing::info!(%address, status = response.status, path = head.uri.path(), "handshake refused");
+            tracing::info!(%client, status = response.status, path = head.uri.path(), "handshake refused");
             return to_http(response);
         }
     };
@@ -66,29 +90,36 @@ pub(super) async fn upgrade(gateway: Arc<Gateway>, route: usize, mut request: Re
     tokio::spawn(async move {
         match socket.await {
             Ok(upgraded) => run(opened, upgraded).await,
-            Err(error) => tracing::debug!(%address, %error, "gone before the handshake was answered"),
+            Err(error) => tracing::debug!(%client, %error, "gone before the handshake was answered"),
         }
+        drop(place);
     });
     response
 }
 
-/// Lets the client in, or not. Where plugins are asked, the asking goes on by itself even if the client goes away.
+/// Lets the client in, or not. Where plugins have asked PHP, that goes on by itself even if the client goes away, and keeps
+/// its place until then.
 async fn admit(
     gateway: &Gateway,
     route: usize,
-    address: SocketAddr,
+    upstream: usize,
+    peer: Arc<Peer>,
     head: &Parts,
-) -> Result<Opened, message::Response> {
+    place: Place,
+) -> Result<(Opened, Place), message::Response> {
     let sessions = gateway.sessions.clone();
-    let peer = Arc::new(peer(gateway, address, head));
-    let upstream = gateway.routes.get(route).map_or(0, |route| route.upstream);
     if !sessions.asks_for_handshake(route, &peer) {
-        return Ok(sessions.open(peer, route, upstream));
+        return Ok((sessions.open(peer, route, upstream), place));
     }
     let body = Payload::Text("".into());
     let request = to_request(&head.method, &head.uri, &head.headers, body);
-    let admitted = tokio::spawn(sessions.admit(peer, request, route, upstream)).await;
-    admitted.unwrap_or_else(|error| {
+    // Dropped with this future, when the client goes away.
+    let (_here, gone) = oneshot::channel();
+    let admitting = async move {
+        let opened = sessions.admit(peer, request, route, upstream, gone).await?;
+        Ok((opened, place))
+    };
+    tokio::spawn(admitting).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handshake was not decided");
         Err(message::Response {
             status: 500,
@@ -116,14 +147,14 @@ fn answer_headers(opened: &Opened) -> HeaderMap {
 
 async fn run(opened: Opened, upgraded: Upgraded) {
     // Without hyper around it, an idle connection costs less and a busy one saves a copy.
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(parts) => {
             let read_already = parts.read_buf.to_vec();
             // Even empty it holds on to the 8 KiB that hyper read the handshake into.
             drop(parts.read_buf);
             opened.run(parts.io.into_inner(), read_already).await;
         }
-        Err(upgraded) => opened.run(TokioIo::new(upgraded), Vec::new()).await,
+        Err(_) => tracing::error!("an upgraded socket is not the one that was accepted"),
     }
 }
 
@@ -191,7 +222,7 @@ impl IntoResponse for Refusal {
 }
 
 /// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value for `Sec-WebSocket-Accept`.
-fn check(origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
+fn check(damper: &Damper, origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
         return Err(Refusal::NoUpgrade);
@@ -209,12 +240,12 @@ fn check(origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
         .get(SEC_WEBSOCKET_KEY)
         .filter(|key| key.len() == KEY_LENGTH)
         .ok_or(Refusal::Key)?;
-    check_origin(origins, headers)?;
+    check_origin(damper, origins, headers)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
 }
 
 /// Browsers name the page's origin, and nobody else has to.
-fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(damper: &Damper, origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| {
         headers
             .get(name)
@@ -226,11 +257,14 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     if origins.allows(&origin, &host) {
         return Ok(());
     }
-    tracing::warn!(
-        %origin,
-        %host,
-        "handshake refused: pages of this origin may not connect; the key `origins` lists those that may"
-    );
+    if let Some(times) = damper.count("origin") {
+        tracing::warn!(
+            %origin,
+            %host,
+            times,
+            "handshake refused: pages of this origin may not connect; the key `origins` lists those that may"
+        );
+    }
     Err(Refusal::Origin)
 }
 
@@ -248,8 +282,9 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
-fn peer(gateway: &Gateway, address: SocketAddr, head: &Parts) -> Peer {
-    let id = match gateway.client_ids {
+fn peer(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> Peer {
+    let address = remote.address;
+    let id = match ids {
         ClientIds::Address => address.to_string(),
         ClientIds::Uuid => uuid::Uuid::new_v4().to_string(),
     };
@@ -264,7 +299,9 @@ fn peer(gateway: &Gateway, address: SocketAddr, head: &Parts) -> Peer {
         headers.push_str(&String::from_utf8_lossy(value.as_bytes()));
     }
     let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-    Peer::new(id.into(), address, path, query, &headers)
+    let mut peer = Peer::new(id.into(), address, path, query, &headers);
+    peer.client_address = client;
+    peer
 }
 
 #[cfg(test)]
@@ -281,6 +318,7 @@ mod tests {
                 path: PathPattern::parse(path).unwrap(),
                 plugins: None,
                 upstream: 0,
+                is_open: true,
             })
             .collect();
         for (path, index) in [

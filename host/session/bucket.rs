@@ -12,7 +12,7 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full one; none if there is no limit.
     pub(super) fn new(rate: usize, now: Instant) -> Option<Self> {
-        (rate > 0).then(|| Self {
+        (rate > 0).then_some(Self {
             rate: rate as f64,
             tokens: rate as f64,
             filled: now,

@@ -1,8 +1,12 @@
 //! How a connection begins, before its handshake is answered: plugins, and through them PHP, let it in or not.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::Sessions;
+use crate::effects;
 use crate::journey::{Journey, Step};
 use crate::message::{Action, Effect, Event, Headers, Payload, Peer, Request, Response};
 use crate::outbox::{Outbound, Outbox};
@@ -47,14 +51,16 @@ impl Sessions {
         chain.iter().any(|version| version.wants_handshake(peer))
     }
 
-    /// Asks the plugins whether a client may connect. What they ask PHP is waited for, so this is to be run to its end
-    /// even if the client goes away meanwhile: PHP may have counted it in.
+    /// Asks the plugins whether a client may connect. What they have asked PHP is waited for, so this is to be run to its
+    /// end even if the client goes away meanwhile: PHP may have counted it in. That the client has gone is told by the
+    /// other end of `gone`, which is dropped; as long as nothing was sent, nothing is sent any more.
     pub async fn admit(
         self: Arc<Self>,
         peer: Arc<Peer>,
         request: Request,
         route: usize,
         upstream: usize,
+        mut gone: oneshot::Receiver<Infallible>,
     ) -> Result<Opened, Response> {
         let event = Event::Open {
             peer: peer.clone(),
@@ -62,6 +68,7 @@ impl Sessions {
         };
         let mut journey = Journey::begin(self.plugins.chain(route), event);
         let mut verdict = Verdict::default();
+        let mut is_asked = false;
         loop {
             match journey.step() {
                 Step::Act(action) => {
@@ -69,8 +76,29 @@ impl Sessions {
                     journey.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    let (context, outcome) = self.world.ask(upstream, exchange).await;
-                    journey.answered(context, outcome);
+                    let upstreams = self.world.upstreams.load_full();
+                    let turn = effects::turn(&upstreams, journey.flow(), upstream, &exchange);
+                    let turn = if is_asked {
+                        Some(turn.await)
+                    } else {
+                        tokio::select! {
+                            biased;
+                            _ = &mut gone => None,
+                            turn = turn => Some(turn),
+                        }
+                    };
+                    let outcome = match turn {
+                        Some(Ok(turn)) => {
+                            is_asked = true;
+                            turn.send(exchange.request).await
+                        }
+                        Some(Err(failure)) => Err(failure),
+                        None => {
+                            tracing::debug!(connection = &*peer.id, "gone before PHP was asked about it");
+                            return Err(undecided());
+                        }
+                    };
+                    journey.answered(exchange.context, outcome);
                 }
                 Step::Wait(result) => journey.decided(result.await.ok()),
                 Step::Done => break,

@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use crate::message::{Outcome, Request, Response};
+use super::Unanswered;
+use crate::message::{Request, Response};
 use connection::{Connection, Outgoing};
 use fault::Fault;
 use params::Script;
@@ -91,16 +92,17 @@ impl FastCgi {
     /// There is no time limit in here. Dropping the future closes the connection in use; PHP may run on.
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
-    pub async fn send(&self, request: &Request) -> Outcome {
+    pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
         let outgoing = Outgoing::new(request, &self.script, self.places.is_some())?;
         // Held until the connection is idle again or closed. Nobody closes the semaphore, so there always is one.
         let _place = match &self.places {
             Some(places) => places.acquire().await.ok(),
             None => None,
         };
-        self.exchange(&outgoing)
-            .await
-            .map_err(|fault| fault.describe(&self.settings))
+        self.exchange(&outgoing).await.map_err(|fault| Unanswered {
+            is_unsent: fault.is_unsent(),
+            failure: fault.describe(&self.settings),
+        })
     }
 
     async fn exchange(&self, outgoing: &Outgoing) -> Result<Response, Fault> {

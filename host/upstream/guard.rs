@@ -1,84 +1,174 @@
-//! Keeps PHP-FPM from drowning: a bound for requests under way, and one for those that wait for their turn.
+//! Keeps PHP-FPM from drowning: a bound for requests under way, a fair and bounded line of those that wait, and a circuit
+//! breaker for when it does not answer at all. What is refused is told why, and which key says so.
+//!
+//! `queue` and `breaker` decide, without I/O; `places` and `circuit` put them to use.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod breaker;
+mod circuit;
+mod places;
+mod queue;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::time::Duration;
 
-use crate::message::Failure;
+use tokio::time::Instant;
+
+use crate::message::{Failure, Flow, Outcome};
+use crate::metrics::UpstreamMetrics;
+use breaker::Permit;
+use circuit::Circuit;
+use places::{Place, Places};
+
+/// What one upstream may be asked for.
+pub(super) struct Settings<'a> {
+    /// Of the upstream.
+    pub(super) name: &'a str,
+    /// Requests under way at a time, and the key that says so.
+    pub(super) places: usize,
+    pub(super) places_key: &'static str,
+    pub(super) max_waiting: usize,
+    pub(super) max_wait: Duration,
+    /// For the whole request.
+    pub(super) timeout: Duration,
+    pub(super) breaker_failures: usize,
+    pub(super) breaker_pause: Duration,
+}
 
 pub(super) struct Guard {
-    places: Semaphore,
-    waiting: AtomicUsize,
-    max_requests: usize,
-    max_waiting: usize,
+    places: Places,
+    circuit: Circuit,
+    patience: Duration,
+}
+
+/// A request may be under way. Dropping it gives the place back; with an outcome told before that, the circuit learns.
+pub(super) struct Pass<'a> {
+    guard: &'a Guard,
+    permit: Permit,
+    is_settled: bool,
+    _place: Place<'a>,
 }
 
 impl Guard {
-    pub(super) fn new(max_requests: usize, max_waiting: usize) -> Self {
-        Self {
-            places: Semaphore::new(max_requests),
-            waiting: AtomicUsize::new(0),
-            max_requests,
+    pub(super) fn new(settings: &Settings<'_>, metrics: &UpstreamMetrics) -> Self {
+        let Settings {
+            name,
+            places,
+            places_key,
             max_waiting,
+            max_wait,
+            timeout,
+            breaker_failures,
+            breaker_pause,
+        } = *settings;
+        let full = Failure::Overloaded(format!(
+            "{places} requests are under way and {max_waiting} wait ({places_key}, max-waiting); of who has most \
+             waiting, the newest is refused"
+        ));
+        Self {
+            places: Places::new((places, max_waiting), full, late(settings), metrics.clone()),
+            circuit: Circuit::new(name, breaker_failures, breaker_pause, metrics.clone()),
+            patience: max_wait.min(timeout),
         }
     }
 
-    /// Waits for a place, first come first served. Dropping what is returned gives the place back.
-    pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
-        }
-        let _waiting = Waiting::start(self)?;
-        self.places
-            .acquire()
-            .await
-            .map_err(|closed| Failure::Overloaded(closed.to_string()))
+    /// Waits for a turn. Dropping the future gives up.
+    pub(super) async fn enter(&self, flow: Flow) -> Result<Pass<'_>, Failure> {
+        self.circuit.check()?;
+        let until = Instant::now() + self.patience;
+        let place = self.places.take(flow, until).await?;
+        // Again, since it may have opened meanwhile; and only who has a place may be the probe.
+        let permit = self.circuit.admit()?;
+        Ok(Pass {
+            guard: self,
+            permit,
+            is_settled: false,
+            _place: place,
+        })
     }
 }
 
-/// Counts one who waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn start(guard: &'a Guard) -> Result<Self, Failure> {
-        let before = guard.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Self(&guard.waiting);
-        if before >= guard.max_waiting {
-            return Err(Failure::Overloaded(format!(
-                "{} requests are under way and {} wait (max-requests, max-waiting)",
-                guard.max_requests, guard.max_waiting
-            )));
-        }
-        Ok(waiting)
+/// For who waits until the time that ends first.
+fn late(settings: &Settings<'_>) -> Failure {
+    let Settings {
+        places,
+        places_key,
+        max_wait,
+        timeout,
+        ..
+    } = settings;
+    let why = format!("{places} requests at a time are under way ({places_key})");
+    if max_wait < timeout {
+        Failure::Overloaded(format!("waited {max_wait:?} for its turn (max-wait): {why}"))
+    } else {
+        Failure::Timeout(format!("waited {timeout:?} for its turn (timeout): {why}"))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Pass<'_> {
+    /// The request has ended.
+    pub(super) fn end(mut self, outcome: &Outcome) {
+        self.settle(Some(outcome));
+    }
+
+    fn settle(&mut self, outcome: Option<&Outcome>) {
+        self.is_settled = true;
+        if let Some(why) = self.guard.circuit.settle(&self.permit, outcome) {
+            self.guard.places.send_away(&why);
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_settled {
+            self.settle(None);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use futures_util::FutureExt;
 
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn settings(timeout: u64) -> Settings<'static> {
+        Settings {
+            name: "php",
+            places: 2,
+            places_key: "max-requests",
+            max_waiting: 1,
+            max_wait: Duration::from_secs(5),
+            timeout: Duration::from_secs(timeout),
+            breaker_failures: 1,
+            breaker_pause: Duration::from_secs(3600),
+        }
+    }
+
+    fn flow(id: &str) -> Flow {
+        Flow::Connection(id.into())
+    }
+
     #[tokio::test]
-    async fn who_comes_when_all_places_are_taken_and_enough_wait_is_refused() {
-        let guard = Guard::new(1, 1);
-        let place = guard.enter().await.unwrap();
-        let mut second = Box::pin(guard.enter());
-        assert!((&mut second).now_or_never().is_none());
-        assert!(matches!(guard.enter().await, Err(Failure::Overloaded(_))));
-        drop(place);
-        let place = second.await.unwrap();
-        // One who gives up while waiting leaves no trace.
-        let mut third = Box::pin(guard.enter());
-        assert!((&mut third).now_or_never().is_none());
-        drop(third);
-        drop(place);
-        assert_eq!(guard.waiting.load(Ordering::Relaxed), 0);
-        assert_eq!(guard.places.available_permits(), 1);
+    async fn who_waits_is_sent_away_when_the_circuit_opens() {
+        let guard = Guard::new(&settings(10), &Metrics::default().upstream("php"));
+        let fails = guard.enter(flow("a")).await.ok().unwrap();
+        let _other = guard.enter(flow("a")).await.ok().unwrap();
+        let mut waits = Box::pin(guard.enter(flow("b")));
+        assert!((&mut waits).now_or_never().is_none());
+        fails.end(&Err(Failure::Unreachable("nobody there".to_owned())));
+        for refused in [waits.await, guard.enter(flow("c")).await] {
+            assert!(
+                matches!(refused, Err(Failure::Overloaded(text)) if text.contains("is open for")
+                    && text.ends_with("unreachable: nobody there"))
+            );
+        }
+    }
+
+    #[test]
+    fn the_time_that_ends_first_is_named() {
+        let text = |timeout| late(&settings(timeout)).to_string();
+        assert!(text(10).starts_with("overloaded: waited 5s for its turn (max-wait)"));
+        assert!(text(2).starts_with("timeout: waited 2s for its turn (timeout)"));
     }
 }

@@ -9,8 +9,9 @@ pub(super) use reqwest::Error as HttpError;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Url, redirect};
 
+use super::Unanswered;
 use crate::config;
-use crate::message::{Failure, Headers, Outcome, Payload, Request, Response};
+use crate::message::{Failure, Headers, Payload, Request, Response};
 
 /// Below the 60 to 75 seconds after which web servers close idle connections, so that a request seldom meets a
 /// connection that is being closed.
@@ -49,16 +50,20 @@ impl Http {
         })
     }
 
-    pub(super) async fn send(&self, request: &Request) -> Outcome {
-        let mut answer = self
+    /// Sends a request and reads the whole answer. It is sent a second time only if nothing of it had gone out, over a kept
+    /// connection that was closed: the client sees to that.
+    pub(super) async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+        let sending = self
             .client
             .request(method(request)?, self.target(request))
             .headers(self.credentials.clone())
             .headers(header_map(&request.headers)?)
             .body(request.body.clone().into_bytes())
-            .send()
-            .await
-            .map_err(|e| self.failure(&e))?;
+            .send();
+        let mut answer = sending.await.map_err(|e| Unanswered {
+            is_unsent: e.is_connect(),
+            failure: self.failure(&e),
+        })?;
         let status = answer.status().as_u16();
         let headers = headers(answer.headers());
         let body = self.body(&mut answer).await?;

@@ -178,7 +178,7 @@ async fn a_close_event_that_php_fails_at_is_sent_again_with_the_same_key() {
 async fn close_events_beyond_the_bound_and_the_time_are_lost_and_said_so() {
     let mut fpm = Fpm::start(2).await;
     let config = format!(
-        "[upstream]\n{}[plugins]\nbuilt-in = \"application\"\n[plugins.config.application]\nopen = false\n\
+        "[upstream]\nretries = 0\n{}[plugins]\nbuilt-in = \"application\"\n[plugins.config.application]\nopen = false\n\
          [closings]\nmax-waiting = 1\nretry-for = \"1s\"\n",
         fpm.upstream("application.php")
     );

@@ -1,5 +1,7 @@
 //! Plugins that trap, run for ever, or take all memory: who notices, and who must not.
 
+mod policy;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,9 +1,13 @@
 //! What operators do: start it, check it, look at it, stop it.
 
+/// SIGHUP and changed files.
+mod change;
 /// `aileron check`.
 mod check;
 /// `/metrics` and `/plugins`.
 mod pages;
+/// systemd.
+mod service;
 /// What a signal does.
 mod stop;
 

@@ -2,6 +2,10 @@
 
 /// Who may push, and where.
 mod access;
+/// What a push carries: tokens and signatures.
+mod credentials;
+/// Pushes by a Unix socket.
+mod unix;
 
 use reqwest::Method;
 use tokio::process::Command;
@@ -190,22 +194,20 @@ async fn a_client_that_does_not_read_is_congested_and_nobody_else() {
     let mut slow = gateway.connect().await;
     let mut quick = gateway.connect().await;
     let filler = "x".repeat(16 * 1024);
-    let mut promised = 0;
-    let refused = loop {
+    let (mut promised, mut refused) = (0, 0);
+    // Twice in a row: the kernel may take a little more while the first is refused.
+    while refused < 2 {
         let form = format!("client_id={}&message={promised}:{filler}", slow.id);
         let answer = gateway.push(&form).await;
-        if answer != sent() {
-            break answer;
+        if answer == sent() {
+            (promised, refused) = (promised + 1, 0);
+        } else {
+            assert_eq!(answer, said(500, "Failed to send message\n"));
+            refused += 1;
         }
-        promised += 1;
         assert!(promised < 10_000, "160 MB are more than any kernel takes");
-    };
-    assert_eq!(refused, said(500, "Failed to send message\n"));
-    let refused = gateway
-        .push(&format!("client_id={}&message={filler}", slow.id))
-        .await;
-    assert_eq!(refused, said(500, "Failed to send message\n"));
-    assert_eq!(gateway.metric("aileron_frames_congested_total").await, 2.0);
+    }
+    assert!(gateway.metric("aileron_frames_congested_total").await >= 2.0);
     for _ in 0..10 {
         let form = format!("client_id={}&message=quick", quick.id);
         assert_eq!(gateway.push(&form).await, sent());

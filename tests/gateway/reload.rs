@@ -3,6 +3,8 @@
 
 mod broken;
 mod continuous;
+mod pinning;
+mod probation;
 mod ways;
 
 use crate::support::{Client, Gateway, QUICK, stamp, version};

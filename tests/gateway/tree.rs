@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 15] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
+    ("service", &[]),
     ("signal", &[]),
     ("telemetry", &["config"]),
     ("outbox", &["message"]),
     ("registry", &["message", "config", "outbox"]),
     ("plugin", &["message", "metrics", "config"]),
     ("upstream", &["message", "metrics", "config"]),
-    ("journey", &["message", "plugin"]),
+    ("journey", &["message", "config", "plugin"]),
     (
         "effects",
         &["message", "metrics", "journey", "registry", "upstream"],
@@ -39,19 +40,40 @@ const MAY_NAME: [(&str, &[&str]); 15] = [
     ),
     (
         "server",
-        &["message", "config", "journey", "plugin", "registry", "session"],
+        &[
+            "message", "metrics", "config", "journey", "plugin", "registry", "session",
+        ],
     ),
 ];
 
 /// A library, and the only places that may name it.
-const NAMED_ONLY_IN: [(&str, &[&str]); 9] = [
-    ("arc_swap", &["plugin.rs"]),
+const NAMED_ONLY_IN: [(&str, &[&str]); 16] = [
+    (
+        "arc_swap",
+        &[
+            "app.rs",
+            "deliveries.rs",
+            "effects.rs",
+            "plugin.rs",
+            "plugin/loader.rs",
+            "registry.rs",
+            "server",
+            "session.rs",
+        ],
+    ),
     ("axum", &["server"]),
     ("clap", &["main.rs"]),
     ("dashmap", &["registry.rs"]),
+    ("ipnet", &["config/types/networks.rs"]),
+    ("listenfd", &["server/listener.rs"]),
     ("notify", &["plugin/watch.rs"]),
-    ("prometheus_client", &["metrics.rs", "plugin/instance.rs"]),
+    ("ppp", &["server/proxy_protocol.rs"]),
+    ("prometheus_client", &["metrics", "plugin/instance.rs"]),
     ("reqwest", &["upstream/http.rs"]),
+    ("ring", &["server/push/credentials.rs"]),
+    ("rustls", &["server/tls.rs", "upstream/http.rs"]),
+    ("sd_notify", &["service.rs"]),
+    ("tokio_rustls", &["server/socket.rs", "server/tls.rs"]),
     ("toml", &["config"]),
     ("wasmtime", &["plugin"]),
 ];

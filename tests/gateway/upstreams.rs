@@ -1,6 +1,16 @@
 //! What clients notice of an application that dies, hangs, says too much or has too much to do: nothing but the answers
 //! that do not come. What the operator reads: the cause.
 
+/// An application that is not there is left alone for a while.
+mod circuit;
+mod guarded;
+/// More requests than PHP-FPM is to have.
+mod queue;
+/// What is sent again, and what is not.
+mod retries;
+/// What PHP is told of the gateway's patience, and clients of failures.
+mod told;
+
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -24,7 +34,8 @@ async fn send_all(clients: &mut [Client], text: &str) {
 /// PHP-FPM is killed while it works for twenty clients and more waits behind that. Each frame fails once, with this
 /// cause in the log; then FPM is back, and the next answer that each client gets is the one to its next frame.
 async fn survive_the_death_of_fpm(mut fpm: Fpm, upstream: &str, cause: &[&str]) {
-    let mut gateway = Gateway::start(&format!("[upstream]\n{upstream}")).await;
+    let config = format!("[upstream]\nretries = 0\nbreaker-failures = 0\n{upstream}");
+    let mut gateway = Gateway::start(&config).await;
     let mut clients = join_all((0..CLIENTS).map(|_| gateway.connect())).await;
     ask_all(&mut clients, "before").await;
 
@@ -77,7 +88,8 @@ async fn connections_outlive_nginx() {
     let fpm = Fpm::start(4).await;
     let mut nginx = Nginx::start(&fpm).await;
     let upstream = nginx.upstream("frames.php");
-    let mut gateway = Gateway::start(&format!("[upstream]\n{upstream}")).await;
+    let config = format!("[upstream]\nretries = 0\nbreaker-failures = 0\n{upstream}");
+    let mut gateway = Gateway::start(&config).await;
     let mut clients = join_all((0..CLIENTS).map(|_| gateway.connect())).await;
     ask_all(&mut clients, "before").await;
 

@@ -11,7 +11,7 @@ use crate::message::Failure;
 #[derive(Debug)]
 pub(super) enum Fault {
     CannotConnect(Error),
-    /// Nothing of the request went out, so that it can be sent again.
+    /// The connection took nothing of the request.
     Unsent(Error),
     /// The connection ended before the answer did.
     Closed,
@@ -36,6 +36,11 @@ impl From<Unusable> for Fault {
 }
 
 impl Fault {
+    /// Whether nothing of the request went out, so that it can be sent again.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(self, Self::CannotConnect(_) | Self::Unsent(_))
+    }
+
     pub(super) fn describe(self, settings: &Settings) -> Failure {
         let Settings {
             address, max_answer, ..

@@ -3,6 +3,7 @@
 use aileron_plugin::log::Level;
 use aileron_plugin::{Action, Failure, Payload, Response};
 
+use crate::settings::Settings;
 use crate::subject::{Kind, Subject};
 use crate::{Note, steering};
 
@@ -13,14 +14,14 @@ pub const EXCERPT: usize = 200;
 pub fn take(
     subject: &Subject,
     outcome: Result<Response, Failure>,
-    relay_errors: bool,
+    settings: &Settings,
 ) -> (Vec<Action>, Vec<Note>) {
     let mut notes = Vec::new();
     let response = match outcome {
         Ok(response) => response,
         Err(failure) => {
             notes.push((Level::Error, format!("no answer: {failure}")));
-            return (Vec::new(), notes);
+            return (unhandled(subject, failure.kind(), settings), notes);
         }
     };
     let status = response.status;
@@ -30,8 +31,8 @@ pub fn take(
             Level::Warn,
             format!("the upstream failed with status {status}: {excerpt:?}"),
         ));
-        if !relay_errors {
-            return (Vec::new(), notes);
+        if !settings.relay_errors {
+            return (unhandled(subject, &format!("status {status}"), settings), notes);
         }
     } else if status >= 300 {
         notes.push((Level::Warn, format!("the upstream answered with status {status}")));
@@ -44,6 +45,17 @@ pub fn take(
     let steering = steering::read(&response.headers, subject.connection(), message);
     notes.extend(steering.notes);
     (steering.actions, notes)
+}
+
+/// A client is told of its own messages only.
+fn unhandled(subject: &Subject, cause: &str, settings: &Settings) -> Vec<Action> {
+    let is_binary = match subject.kind {
+        Kind::Text => false,
+        Kind::Binary => true,
+        _ => return Vec::new(),
+    };
+    let action = settings.on_failure.action(&subject.name, cause, is_binary);
+    action.into_iter().collect()
 }
 
 /// The answer to a text frame is a text frame.
@@ -61,7 +73,7 @@ fn text(body: Payload, notes: &mut Vec<Note>) -> Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aileron_plugin::{Membership, Publication};
+    use aileron_plugin::{Closing, Membership, OnFailure, Publication};
 
     fn text(text: &str) -> Payload {
         Payload::Text(text.into())
@@ -76,7 +88,7 @@ mod tests {
                 .collect(),
             body,
         };
-        take(&Subject::new(kind, "a:1"), Ok(response), false)
+        take(&Subject::new(kind, "a:1"), Ok(response), &Settings::default())
     }
 
     fn binary(bytes: &[u8]) -> Payload {
@@ -148,7 +160,11 @@ mod tests {
         assert_eq!(notes, [(Level::Warn, line)]);
 
         let subject = Subject::new(Kind::Text, "a:1");
-        let (actions, _) = take(&subject, Ok(Response::text(503, "busy")), true);
+        let relay = Settings {
+            relay_errors: true,
+            ..Settings::default()
+        };
+        let (actions, _) = take(&subject, Ok(Response::text(503, "busy")), &relay);
         assert_eq!(actions, [Action::Reply(text("busy"))]);
     }
 
@@ -159,7 +175,33 @@ mod tests {
             Level::Error,
             "no answer: timeout: fpm: nothing after 10 s".to_owned(),
         )];
-        let taken = take(&Subject::new(Kind::Close, "a:1"), failure, true);
+        let taken = take(&Subject::new(Kind::Close, "a:1"), failure, &Settings::default());
         assert_eq!(taken, (Vec::new(), notes));
+    }
+
+    #[test]
+    fn a_client_hears_of_its_own_messages_that_fail_if_so_set() {
+        let settings = Settings {
+            on_failure: OnFailure::Close,
+            ..Settings::default()
+        };
+        let closed = |cause: &str| {
+            vec![Action::Close(Closing {
+                connection: "a:1".into(),
+                code: 1013,
+                reason: format!("message not handled: {cause}"),
+            })]
+        };
+        let failure = || Err(Failure::Overloaded("fpm".into()));
+        let error = || Ok(Response::text(500, "page"));
+        for (kind, outcome, expected) in [
+            (Kind::Text, failure(), closed("overloaded")),
+            (Kind::Binary, error(), closed("status 500")),
+            (Kind::Timer, failure(), Vec::new()),
+            (Kind::Schedule, error(), Vec::new()),
+        ] {
+            let (actions, notes) = take(&Subject::new(kind, "a:1"), outcome, &settings);
+            assert_eq!((actions, notes.len()), (expected, 1));
+        }
     }
 }

@@ -30,7 +30,7 @@ pub fn headers(connection: &Connection) -> Headers {
         "x-forwarded-host",
         of_browser("x-forwarded-host").or(of_browser("host")),
     );
-    // The gateway itself speaks no TLS.
+    // Where TLS ends in the gateway, it adds this header to the handshake itself.
     add(
         "x-forwarded-proto",
         of_browser("x-forwarded-proto").or(Some("http")),

@@ -94,8 +94,7 @@ impl Responses for Application {
         let Some(subject) = Subject::read(&context) else {
             return Vec::new();
         };
-        let relay_errors = SETTINGS.with_borrow(|settings| settings.relay_errors);
-        let (actions, notes) = answer::take(&subject, outcome, relay_errors);
+        let (actions, notes) = SETTINGS.with_borrow(|settings| answer::take(&subject, outcome, settings));
         write(&context, &notes);
         actions
     }

@@ -1,5 +1,7 @@
 //! What the operator may set.
 
+use aileron_plugin::OnFailure;
+
 /// The settings of this plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -9,6 +11,8 @@ pub struct Settings {
     pub close: bool,
     /// Whether an answer with a status of 5xx goes to the client.
     pub relay_errors: bool,
+    /// What the client hears when its message was not handled.
+    pub on_failure: OnFailure,
     /// The path of the push listener that sends messages.
     pub push_path: String,
 }
@@ -19,6 +23,7 @@ impl Default for Settings {
             open: true,
             close: true,
             relay_errors: false,
+            on_failure: OnFailure::Silent,
             push_path: "/send".to_owned(),
         }
     }
@@ -33,12 +38,13 @@ impl Settings {
                 "open" => parsed.open = boolean(&name, &value)?,
                 "close" => parsed.close = boolean(&name, &value)?,
                 "relay-errors" => parsed.relay_errors = boolean(&name, &value)?,
+                "on-failure" => parsed.on_failure = OnFailure::parse(&value)?,
                 "push-path" if value.starts_with('/') => parsed.push_path = value,
                 "push-path" => return Err(format!("push-path = {value:?}: must begin with \"/\"")),
                 _ => {
                     return Err(format!(
-                        "{name}: no such setting; there are open, close and relay-errors (true or false) and \
-                         push-path (a path)"
+                        "{name}: no such setting; there are open, close and relay-errors (true or false), on-failure \
+                         (what a client hears) and push-path (a path)"
                     ));
                 }
             }
@@ -75,12 +81,14 @@ mod tests {
             open: false,
             close: false,
             relay_errors: true,
+            on_failure: OnFailure::Answer("later".into()),
             push_path: "/push".into(),
         };
         let settings = [
             ("open", "false"),
             ("close", "false"),
             ("relay-errors", "true"),
+            ("on-failure", "answer:later"),
             ("push-path", "/push"),
         ];
         assert_eq!(parse(&settings), Ok(expected));
@@ -92,6 +100,7 @@ mod tests {
             ("open", "yes", "true or false"),
             ("close", "", "true or false"),
             ("relay-errors", "1", "true or false"),
+            ("on-failure", "ignore", "\"silent\", \"close\" or \"answer:TEXT\""),
             ("push-path", "send", "must begin with \"/\""),
             ("relay_errors", "true", "open, close and relay-errors"),
         ] {

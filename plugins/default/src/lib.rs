@@ -45,12 +45,12 @@ impl Responses for DefaultPlugin {
         let Some(connection) = connection else {
             return Vec::new();
         };
-        let relay_errors = SETTINGS.with_borrow(|settings| settings.relay_errors);
-        let answer = answer::take(&connection.id, &context, outcome, relay_errors);
+        let answer =
+            SETTINGS.with_borrow(|settings| answer::take(&connection.id, &context, outcome, settings));
         for (level, line) in &answer.notes {
             log::log(*level, "", line);
         }
-        answer.reply.map(Action::Reply).into_iter().collect()
+        answer.action.into_iter().collect()
     }
 }
 

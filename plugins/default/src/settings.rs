@@ -1,5 +1,7 @@
 //! What the operator may set.
 
+use aileron_plugin::OnFailure;
+
 /// The settings of this plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -7,6 +9,8 @@ pub struct Settings {
     pub push_path: String,
     /// Whether an answer with a status of 5xx goes to the client.
     pub relay_errors: bool,
+    /// What the client hears when its message was not handled.
+    pub on_failure: OnFailure,
 }
 
 impl Default for Settings {
@@ -14,6 +18,7 @@ impl Default for Settings {
         Self {
             push_path: "/send".to_owned(),
             relay_errors: false,
+            on_failure: OnFailure::Silent,
         }
     }
 }
@@ -33,9 +38,11 @@ impl Settings {
                 ("relay-errors", _) => {
                     return Err(format!("relay-errors = {value:?}: must be true or false"));
                 }
+                ("on-failure", value) => parsed.on_failure = OnFailure::parse(value)?,
                 _ => {
                     return Err(format!(
-                        "{name}: no such setting; there are push-path (a path) and relay-errors (true or false)"
+                        "{name}: no such setting; there are on-failure (what a client hears), push-path (a path) and \
+                         relay-errors (true or false)"
                     ));
                 }
             }
@@ -65,8 +72,13 @@ mod tests {
         let expected = Settings {
             push_path: "/push".into(),
             relay_errors: true,
+            on_failure: OnFailure::Close,
         };
-        let settings = [("push-path", "/push"), ("relay-errors", "true")];
+        let settings = [
+            ("push-path", "/push"),
+            ("relay-errors", "true"),
+            ("on-failure", "close"),
+        ];
         assert_eq!(parse(&settings), Ok(expected));
     }
 
@@ -76,6 +88,7 @@ mod tests {
             ("push-path", "send", "must begin with \"/\""),
             ("push-path", "", "must begin with \"/\""),
             ("relay-errors", "yes", "true or false"),
+            ("on-failure", "ignore", "\"silent\", \"close\" or \"answer:TEXT\""),
             ("relay_errors", "true", "push-path (a path) and relay-errors"),
         ] {
             let error = parse(&[(name, value)]).unwrap_err();

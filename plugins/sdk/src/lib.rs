@@ -35,6 +35,7 @@ mod export;
 pub mod form;
 pub mod host;
 pub mod log;
+mod on_failure;
 mod types;
 
 /// The hook for who has gone.
@@ -58,6 +59,7 @@ pub use bindings::responses_hook::exports::aileron::gateway::responses::Guest as
 pub use bindings::schedules_hook::exports::aileron::gateway::schedules::Guest as Schedules;
 /// The hook for time that passes for a connection.
 pub use bindings::timers_hook::exports::aileron::gateway::timers::Guest as Timers;
+pub use on_failure::OnFailure;
 pub use types::{
     Action, Attribute, Closing, Connection, Delivery, Exchange, Failure, Headers, Membership, Payload,
     Publication, Request, Response, Timer, TimerName,

@@ -168,7 +168,7 @@ async fn a_web_server_at_the_address_is_told() {
     };
     let client = client_at(address, "pid.php", 1, MIB);
     let request = get("");
-    let (outcome, _stream) = tokio::join!(client.send(&request), server);
+    let (outcome, _stream) = tokio::join!(ask(&client, &request), server);
     assert!(
         matches!(&outcome, Err(Failure::Other(kind, _)) if kind == "bad-answer"),
         "{outcome:?}"

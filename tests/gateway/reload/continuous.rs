@@ -141,6 +141,10 @@ async fn no_answer_is_lost_doubled_out_of_turn_or_wrong_while_plugins_are_replac
     );
     assert_eq!((instances.len(), refused), (40, 10));
     assert_eq!(gateway.plugin("stamp").await.unwrap()["traps"], 0);
+    // While the last version is on probation, the one before is kept.
+    while gateway.plugin("stamp").await.unwrap()["on-probation"] == true {
+        probe.ask("who").await;
+    }
     // The last version and the built-in one; the others are gone with all they had.
     gateway.measures("aileron_plugin_generations", 2.0).await;
     let cores = std::thread::available_parallelism().unwrap().get();

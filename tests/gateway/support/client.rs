@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -14,12 +15,17 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::{Answer, PATIENCE};
 
 pub struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Socket>>,
     /// The name that the gateway knows it by: its address.
     pub id: String,
     /// The headers of the answer to the handshake.
     pub headers: HeaderMap,
 }
+
+/// What a client may speak through: TCP, or TLS on it.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// What comes from the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +55,16 @@ impl Client {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let id = socket.local_addr()?.to_string();
+        Self::over(socket, id, request).await
+    }
+
+    /// Opens the WebSocket on a socket that is connected.
+    pub async fn over(
+        socket: impl Socket + 'static,
+        id: String,
+        request: impl IntoClientRequest + Unpin,
+    ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
+        let socket: Box<dyn Socket> = Box::new(socket);
         let config = WebSocketConfig::default()
             .read_buffer_size(4096)
             .max_message_size(None)

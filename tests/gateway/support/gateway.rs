@@ -52,11 +52,23 @@ impl Gateway {
     /// Starts it by a command of the test's own.
     pub async fn start_by(command: Command, dir: TempDir) -> Self {
         let mut process = Process::start(command);
-        let clients = address(&process.said(&["listening on ws://"]).await, "ws://");
-        let push = address(&process.said(&["listening on", "http://"]).await, "http://");
+        let clients = address(
+            &process.said(&["listening on ws", "for clients"]).await,
+            "for clients",
+        );
+        let place = process.said(&["listening on", "for pushes"]).await;
         // Certificates are not needed on loopback; building a client that could use them takes a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Http::builder().no_proxy().build().unwrap();
+        let http = Http::builder().no_proxy();
+        let (push, http) = match place.split_once("unix:") {
+            None => (address(&place, "for pushes"), http),
+            // All requests go by the socket then, whatever their address is.
+            Some((_, path)) => {
+                let path = dir.path().join(path.trim_end_matches(" for pushes"));
+                (clients, http.unix_socket(path))
+            }
+        };
+        let http = http.build().unwrap();
         Self {
             dir,
             process,
@@ -75,9 +87,14 @@ impl Gateway {
         Client::connect(self.clients, path).await
     }
 
+    /// A file beside its configuration.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// The directory whose files are the plugins: `[plugins] dir = "plugins"`.
     pub fn plugins(&self) -> PathBuf {
-        self.dir.path().join("plugins")
+        self.file("plugins")
     }
 
     /// A request to the push listener.
@@ -170,8 +187,9 @@ pub fn command(dir: &Path) -> Command {
     command
 }
 
-/// Reads the address out of a log line.
-fn address(line: &str, scheme: &str) -> SocketAddr {
-    let rest = line.split(scheme).nth(1).unwrap();
-    rest.split(' ').next().unwrap().parse().unwrap()
+/// Reads the address out of a log line, in front of the words that say what it is for.
+fn address(line: &str, what_for: &str) -> SocketAddr {
+    let (before, _) = line.split_once(what_for).unwrap();
+    let (_, address) = before.trim_end().rsplit_once("://").unwrap();
+    address.parse().unwrap()
 }

@@ -1,6 +1,6 @@
-//! An nginx of a test's own in front of a PHP-FPM: it serves the scripts of `tests/php`.
+//! An nginx of a test's own: in front of a PHP-FPM, where it serves the scripts of `tests/php`, or of the gateway.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -15,7 +15,46 @@ pub struct Nginx {
 }
 
 impl Nginx {
+    /// In front of PHP.
     pub async fn start(fpm: &Fpm) -> Self {
+        let server = format!(
+            r#"
+            root {root};
+            location ~ \.php$ {{
+                fastcgi_pass unix:{socket};
+                fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+                fastcgi_param REQUEST_METHOD $request_method;
+                fastcgi_param QUERY_STRING $query_string;
+                fastcgi_param CONTENT_TYPE $content_type;
+                fastcgi_param CONTENT_LENGTH $content_length;
+            }}
+            "#,
+            root = repository("tests/php").display(),
+            socket = fpm.listen(),
+        );
+        Self::serve(&server).await
+    }
+
+    /// In front of the gateway, to which it connects from an address of its own.
+    pub async fn in_front_of(gateway: SocketAddr, from: &str) -> Self {
+        let server = format!(
+            r#"
+            location / {{
+                proxy_pass http://{gateway};
+                proxy_bind {from};
+                proxy_http_version 1.1;
+                proxy_set_header Upgrade $http_upgrade;
+                proxy_set_header Connection "upgrade";
+                proxy_set_header Host $host;
+                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                proxy_set_header X-Forwarded-Proto $scheme;
+            }}
+            "#
+        );
+        Self::serve(&server).await
+    }
+
+    async fn serve(server: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let port = free_port();
         let path = dir.path().display();
@@ -36,20 +75,10 @@ impl Nginx {
                 scgi_temp_path {path}/scgi;
                 server {{
                     listen 127.0.0.1:{port} backlog=4096;
-                    root {root};
-                    location ~ \.php$ {{
-                        fastcgi_pass unix:{socket};
-                        fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
-                        fastcgi_param REQUEST_METHOD $request_method;
-                        fastcgi_param QUERY_STRING $query_string;
-                        fastcgi_param CONTENT_TYPE $content_type;
-                        fastcgi_param CONTENT_LENGTH $content_length;
-                    }}
+                    {server}
                 }}
             }}
-            "#,
-            root = repository("tests/php").display(),
-            socket = fpm.listen(),
+            "#
         );
         // Workers of root's nginx run as another user, who cannot enter a private directory.
         let config = if is_root() {

@@ -1,11 +1,13 @@
 //! Does what the message says, most of it what a plugin should not do: `WISH` or `WISH:ARGUMENT`, see [`act`].
 //!
 //! Settings: `refuse` is the text with which `configure` refuses, `trap-at-start = true` makes it trap, `greeting` comes
-//! back by `greeting`; `facts` and `paths` (lists with commas) and `frames` are the interest.
+//! back by `greeting`; `facts` and `paths` (lists with commas) and `frames` are the interest. `trap-every` is a list of
+//! `VERSION=N`: that version of this plugin traps at every n-th message, whatever it says.
 
 mod faults;
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aileron_plugin::host::{config, connections, keyvalue};
 use aileron_plugin::{
@@ -19,13 +21,18 @@ struct Misbehave;
 /// The setting as `configure` was given it.
 static GREETING: OnceLock<String> = OnceLock::new();
 
+/// At which message this version traps; 0 at none.
+static TRAP_EVERY: AtomicUsize = AtomicUsize::new(0);
+/// Messages of this instance. The next instance counts anew.
+static MESSAGES: AtomicUsize = AtomicUsize::new(0);
+
 impl Lifecycle for Misbehave {
     fn configure(settings: Vec<(String, String)>) -> Result<Interest, String> {
         let setting = |name: &str| {
             let found = settings.iter().find(|(key, _)| key == name);
             found.map(|(_, value)| value.as_str())
         };
-        let list = |name: &str| {
+        let list = |name: &str| -> Vec<String> {
             let items = setting(name).unwrap_or_default().split(',');
             items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
         };
@@ -35,6 +42,11 @@ impl Lifecycle for Misbehave {
         if setting("trap-at-start") == Some("true") {
             faults::trap();
         }
+        let every = list("trap-every").into_iter().find_map(|entry| {
+            let (of, every) = entry.split_once('=')?;
+            every.parse().ok().filter(|_| of == version())
+        });
+        TRAP_EVERY.store(every.unwrap_or(0), Ordering::Relaxed);
         let _ = GREETING.set(setting("greeting").unwrap_or_default().to_owned());
         let frames = setting("frames").map(|kind| ("frames".to_owned(), kind.to_owned()));
         Ok(Interest {
@@ -47,6 +59,10 @@ impl Lifecycle for Misbehave {
 
 impl Frames for Misbehave {
     fn on_frame(connection: Connection, message: Payload) -> Vec<Action> {
+        let nth = MESSAGES.fetch_add(1, Ordering::Relaxed) + 1;
+        if nth.checked_rem(TRAP_EVERY.load(Ordering::Relaxed)) == Some(0) {
+            faults::trap();
+        }
         match message {
             Payload::Text(text) => act(&connection, &text),
             Payload::Binary(_) => vec![Action::Next(None)],

@@ -1,0 +1,142 @@
+//! Makes versions of contents: adds to each what the configuration says about the plugin of that name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::directory;
+use super::engine::Engine;
+use super::load::{self, Candidate, LoadError};
+use super::probation::Probation;
+use super::version::Version;
+use crate::config::{self, Config, Policy};
+use crate::metrics::Metrics;
+
+pub(super) struct Loader {
+    engine: Engine,
+    metrics: Arc<Metrics>,
+    wishes: ArcSwap<Wishes>,
+    /// Told when a probation is over.
+    pub(super) concluded: Arc<Notify>,
+}
+
+/// What the configuration says about plugins by name.
+struct Wishes {
+    /// `[plugins.config.NAME]`
+    settings: BTreeMap<String, Vec<(String, String)>>,
+    /// `[plugins.policy.NAME]`
+    policies: BTreeMap<String, Policy>,
+    probation: config::Probation,
+    /// One key says it for all, the built-in plugin included: `[push] path`.
+    push_path: String,
+}
+
+impl Loader {
+    pub(super) fn new(engine: Engine, metrics: Arc<Metrics>, config: &Config) -> Self {
+        Self {
+            engine,
+            metrics,
+            wishes: ArcSwap::from_pointee(Wishes::of(config)),
+            concluded: Arc::new(Notify::new()),
+        }
+    }
+
+    /// From now on another configuration counts.
+    pub(super) fn change(&self, config: &Config) {
+        self.wishes.store(Arc::new(Wishes::of(config)));
+    }
+
+    /// Whether a version was made by what the configuration does not say any more.
+    pub(super) fn is_outdated(&self, version: &Version) -> bool {
+        let wishes = self.wishes.load();
+        let settings = match version.file {
+            Some(_) => by_name(&wishes.settings, &version.name),
+            None => wishes.of_built_in(&version.name),
+        };
+        settings != version.settings
+            || by_name(&wishes.policies, &version.name).on_failure != version.on_failure
+    }
+
+    /// Loads and tries the content of a file. Blocks for as long as the compiler takes.
+    pub(super) fn load(
+        &self,
+        file: PathBuf,
+        name: &str,
+        bytes: Vec<u8>,
+        trial: Trial,
+    ) -> Result<Version, LoadError> {
+        let wishes = self.wishes.load();
+        let candidate = Candidate {
+            name: name.into(),
+            file: Some(file),
+            bytes,
+            settings: by_name(&wishes.settings, name),
+            policy: by_name(&wishes.policies, name),
+            probation: self.begin(trial),
+        };
+        load::load(&self.engine, &self.metrics, candidate)
+    }
+
+    /// Loads a plugin that comes with the gateway.
+    pub(super) fn load_built_in(&self, name: &str, bytes: &[u8]) -> Result<Version, LoadError> {
+        let wishes = self.wishes.load();
+        let candidate = Candidate {
+            name: name.into(),
+            file: None,
+            bytes: bytes.to_vec(),
+            settings: wishes.of_built_in(name),
+            policy: by_name(&wishes.policies, name),
+            probation: None,
+        };
+        load::load(&self.engine, &self.metrics, candidate)
+    }
+
+    /// The names that policies are for.
+    pub(super) fn names_of_policies(&self) -> Vec<String> {
+        self.wishes.load().policies.keys().cloned().collect()
+    }
+
+    fn begin(&self, trial: Trial) -> Option<Probation> {
+        let probation = self.wishes.load().probation;
+        let is_wanted = trial == Trial::Probation && probation.events > 0;
+        is_wanted.then(|| Probation::new(probation, self.concluded.clone()))
+    }
+}
+
+impl Wishes {
+    fn of(config: &Config) -> Self {
+        Self {
+            settings: config.plugins.settings.clone(),
+            policies: config.plugins.policies.clone(),
+            probation: config.plugins.probation,
+            push_path: config.push.path.clone(),
+        }
+    }
+
+    fn of_built_in(&self, name: &str) -> Vec<(String, String)> {
+        let mut settings = by_name(&self.settings, name);
+        settings.retain(|(key, _)| key != "push-path");
+        settings.push(("push-path".to_owned(), self.push_path.clone()));
+        settings
+    }
+}
+
+/// Whether a version is watched when it has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// Not at the start, where nothing served before.
+    Waived,
+    /// For as many calls as the configuration says.
+    Probation,
+}
+
+/// What a table of the configuration says about a plugin: by the full name, or by the one without its number.
+fn by_name<T: Clone + Default>(all: &BTreeMap<String, T>, name: &str) -> T {
+    all.get(name)
+        .or_else(|| all.get(directory::short_name(name)))
+        .cloned()
+        .unwrap_or_default()
+}

@@ -1,0 +1,202 @@
+//! From an accepted socket to its request: the header of the PROXY protocol, TLS, HTTP. All of it together has
+//! `handshake-timeout`, however slowly and in whatever pieces it comes.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::time::{Duration, Instant, timeout_at};
+use tower_service::Service;
+
+use super::proxies::Remote;
+use super::proxy_protocol::{HeaderError, read_header};
+use super::socket::Socket;
+use super::{Gateway, Role};
+
+/// Bytes of a request's line and headers. More is refused with 431.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// What every connection of a listener goes through.
+pub(super) struct Entrance {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) router: Router,
+    pub(super) role: Role,
+}
+
+/// Why a connection was dropped before its request was there.
+#[derive(Debug, thiserror::Error)]
+enum Dropped {
+    #[error("its request did not come in time (`handshake-timeout`)")]
+    Timeout,
+    #[error("with `proxy-protocol` only those of `trusted-proxies` may connect")]
+    Untrusted,
+    #[error("{0}")]
+    Header(HeaderError),
+    #[error("no TLS with it: {0}")]
+    Tls(io::Error),
+    /// It went by itself, as what only looks whether a port is open does.
+    #[error("it has gone: {0}")]
+    Gone(io::Error),
+}
+
+impl Dropped {
+    /// As the metric names it, if it counts.
+    fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Timeout => Some("timeout"),
+            Self::Untrusted | Self::Header(_) => Some("proxy-protocol"),
+            Self::Tls(_) => Some("tls"),
+            Self::Gone(_) => None,
+        }
+    }
+}
+
+impl Entrance {
+    /// Serves a connection until it ends or is handed over to a session. One by a Unix socket has no address.
+    pub(super) async fn serve(self: Arc<Self>, socket: Socket, address: Option<SocketAddr>) {
+        let patience = self.gateway.settings.load().limits.handshake_timeout;
+        let deadline = Instant::now() + patience;
+        let served = match timeout_at(deadline, self.open(socket, address)).await {
+            Ok(Ok((socket, remote))) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.serve_http(socket, remote, left).await
+            }
+            Ok(Err(dropped)) => Err(dropped),
+            Err(_) => Err(Dropped::Timeout),
+        };
+        if let Err(dropped) = served {
+            self.tell(&dropped, address);
+        }
+    }
+
+    /// What comes before HTTP.
+    async fn open(
+        &self,
+        socket: Socket,
+        address: Option<SocketAddr>,
+    ) -> Result<(Socket, Option<Remote>), Dropped> {
+        let (mut socket, mut address) = match (socket, address) {
+            (Socket::Tcp(socket), Some(address)) if self.role != Role::Push => (socket, address),
+            (socket, address) => {
+                let remote = address.map(|address| Remote {
+                    address,
+                    is_encrypted: false,
+                });
+                return Ok((socket, remote));
+            }
+        };
+        let proxies = &self.gateway.settings.load_full().proxies;
+        if proxies.protocol {
+            if !proxies.trusted.contains(address.ip()) {
+                return Err(Dropped::Untrusted);
+            }
+            address = read_header(&mut socket).await?.unwrap_or(address);
+        }
+        let is_encrypted = self.gateway.tls.is_some();
+        let socket = match &self.gateway.tls {
+            Some(tls) => tls.accept(socket).await?,
+            None => Socket::Tcp(socket),
+        };
+        let remote = Remote {
+            address,
+            is_encrypted,
+        };
+        Ok((socket, Some(remote)))
+    }
+
+    async fn serve_http(
+        &self,
+        socket: Socket,
+        remote: Option<Remote>,
+        patience: Duration,
+    ) -> Result<(), Dropped> {
+        let is_heard = Arc::new(AtomicBool::new(false));
+        let service = WithRemote {
+            router: self.router.clone(),
+            remote,
+            is_heard: is_heard.clone(),
+        };
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
+            .with_upgrades()
+            .await;
+        match served {
+            Err(error) if error.is_timeout() && !is_heard.load(Ordering::Relaxed) => Err(Dropped::Timeout),
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended before it was served");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn tell(&self, dropped: &Dropped, address: Option<SocketAddr>) {
+        let Some(cause) = dropped.cause() else {
+            tracing::debug!(?address, "connection dropped: {dropped}");
+            return;
+        };
+        if self.role != Role::Push {
+            self.gateway.sessions.world.metrics.handshake(cause);
+        }
+        if let Some(times) = self.gateway.damper.count(cause) {
+            tracing::warn!(cause, ?address, times, "connection dropped: {dropped}");
+        }
+    }
+}
+
+impl From<HeaderError> for Dropped {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::Ended(error) => Self::Gone(error),
+            error => Self::Header(error),
+        }
+    }
+}
+
+impl From<io::Error> for Dropped {
+    /// Of a TLS handshake: what breaks the protocol is invalid data.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Tls(error),
+            _ => Self::Gone(error),
+        }
+    }
+}
+
+/// Puts with each request where it comes from.
+#[derive(Clone)]
+struct WithRemote {
+    router: Router,
+    remote: Option<Remote>,
+    /// Whether there was a request.
+    is_heard: Arc<AtomicBool>,
+}
+
+impl Service<hyper::Request<hyper::body::Incoming>> for WithRemote {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
+        self.is_heard.store(true, Ordering::Relaxed);
+        if let Some(remote) = self.remote {
+            request.extensions_mut().insert(remote);
+        }
+        self.router.call(request.map(Body::new))
+    }
+}

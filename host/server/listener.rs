@@ -1,0 +1,171 @@
+//! Listening, on TCP or on a Unix socket.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+use super::socket::Socket;
+use crate::config::Listen;
+
+/// Clients that come back all at once after a restart; the kernel caps it at net.core.somaxconn.
+const BACKLOG: u32 = 4096;
+/// Owner and group may push by a Unix socket.
+const MODE: u32 = 0o660;
+
+/// A listener.
+pub enum Listener {
+    /// On an address.
+    Tcp(TcpListener),
+    /// On a path.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Sockets that a service manager has opened and handed over (sd_listen_fds(3)), so that clients wait for a restart in
+/// the kernel's queue and are not refused. The first is for clients, the second for pushes.
+pub struct Inherited(ListenFd);
+
+impl Inherited {
+    /// Those that the environment names.
+    pub fn from_env() -> Self {
+        Self(ListenFd::from_env())
+    }
+
+    /// Takes one, if it is there. Only TCP sockets are taken.
+    fn take(&mut self, index: usize) -> Result<Option<TcpListener>> {
+        let Some(listener) = self.0.take_tcp_listener(index)? else {
+            return Ok(None);
+        };
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Some)
+    }
+}
+
+/// The file of a Unix socket, which goes with its listener.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // If it stays, the next start replaces it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// The inherited socket of this number if there is one, else one of our own.
+    pub fn open(inherited: &mut Inherited, index: usize, listen: &Listen) -> Result<Self> {
+        match inherited.take(index)? {
+            Some(listener) => Ok(Self::Tcp(listener)),
+            None => Self::bind(listen),
+        }
+    }
+
+    /// Listens from now on.
+    pub fn bind(listen: &Listen) -> Result<Self> {
+        match listen {
+            Listen::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
+            Listen::Unix(path) => bind_unix(path),
+        }
+    }
+
+    /// Where it listens: with the port that was found if none was named.
+    pub fn place(&self) -> Result<Listen> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Self::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
+        }
+    }
+
+    /// The next connection, and where it comes from: nowhere by a Unix socket.
+    pub(super) async fn accept(&self) -> Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, address) = listener.accept().await?;
+                // Frames are small and must not wait for each other.
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "no TCP_NODELAY");
+                }
+                Ok((Socket::Tcp(socket), Some(address)))
+            }
+            Self::Unix(listener, _) => {
+                let (socket, _) = listener.accept().await?;
+                Ok((Socket::Unix(socket), None))
+            }
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A restart must not wait for the connections of the run before it (TIME_WAIT).
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_unix(path: &Path) -> Result<Listener> {
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    std::fs::set_permissions(path, PermissionsExt::from_mode(MODE))?;
+    Ok(Listener::Unix(listener, file))
+}
+
+/// Removes what a run that was killed has left. What is no socket, or is listened on, is somebody's.
+fn remove_stale(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the file there is no socket",
+            ));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        // The attempt to bind says what is wrong.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_is_replaced_and_one_in_use_is_not() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("push.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "the file outlives its listener");
+        let listen = Listen::Unix(path.clone());
+        let listener = Listener::bind(&listen).unwrap();
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            MODE
+        );
+        assert_eq!(listener.place().unwrap(), listen);
+        assert_eq!(
+            Listener::bind(&listen).err().unwrap().kind(),
+            ErrorKind::AddrInUse
+        );
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_stays() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = Listener::bind(&Listen::Unix(file.path().to_owned()));
+        assert_eq!(refused.err().unwrap().kind(), ErrorKind::AlreadyExists);
+        assert!(file.path().exists());
+    }
+}

@@ -1,0 +1,14 @@
+<?php
+// Pushes with a signature, as the README shows it, and prints the answer.
+// php signed.php ADDRESS PATH-AND-QUERY BODY [SECONDS], with the key in the environment. The clock is SECONDS off.
+
+[, $address, $target, $body] = $argv;
+$time = time() + (int) ($argv[4] ?? 0);
+$signature = hash_hmac('sha256', "$time.POST.$target.$body", getenv('SIGNATURE_KEY'));
+$answer = file_get_contents("http://$address$target", false, stream_context_create(['http' => [
+    'method' => 'POST',
+    'header' => ['Content-Type: application/x-www-form-urlencoded', "Aileron-Signature: t=$time,v1=$signature"],
+    'content' => $body,
+    'ignore_errors' => true,
+]]));
+echo explode(' ', $http_response_header[0])[1], ' ', $answer;
