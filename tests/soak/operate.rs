@@ -72,11 +72,24 @@ pub async fn plugins(load: Arc<Load>) {
             load.count("plugins replaced");
             // The last one is good: what is at rest is compared.
             if !load.goes_on() {
-                return;
+                return prove(&load).await;
             }
         }
         pause(1000, 3000).await;
     }
+}
+
+/// Ends a version's probation, until which the one before is kept: two hundred calls (`probation-events`).
+async fn prove(load: &Load) {
+    let mut client = loop {
+        if let Some(client) = load.connect("/stamp").await {
+            break client;
+        }
+    };
+    for _ in 0..250 {
+        client.ask("proved?").await;
+    }
+    client.close().await;
 }
 
 const REFUSED: &str = "aileron_plugin_reloads_total{result=\"refused\"}";

@@ -17,13 +17,14 @@ mod response;
 mod application {
     pub mod admission;
     pub mod answer;
+    pub mod settings;
     pub mod steering;
     pub mod subject;
 }
 
 use aileron_plugin::log::Level;
 use aileron_plugin::{Action, Admission, Payload, Response};
-use application::{admission, answer, steering, subject};
+use application::{admission, answer, settings, steering, subject};
 use host::message;
 use subject::{Kind, Subject};
 
@@ -41,6 +42,10 @@ fuzz_target!(|input: &[u8]| {
     let Some(response) = read(script_said) else {
         return;
     };
+    let settings = settings::Settings {
+        relay_errors: true,
+        ..settings::Settings::default()
+    };
     let actions = if subject.kind == Kind::Open {
         match admission::decide(&subject.name, Ok(response)).0 {
             Admission::Accept(acceptance) => acceptance.actions,
@@ -48,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
             other => panic!("{other:?}"),
         }
     } else {
-        answer::take(&subject, Ok(response), true).0
+        answer::take(&subject, Ok(response), &settings).0
     };
     check(&actions, subject.connection());
 });
