@@ -128,6 +128,8 @@ impl Entrance {
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)
+            // The buffer alone lets a longer head through that comes at once.
+            .max_header_size(MAX_HEAD)
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
             .with_upgrades()
             .await;
