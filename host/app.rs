@@ -257,6 +257,7 @@ fn session_settings(config: &Config) -> session::Settings {
         max_queue: config.max_queue,
         max_frames_per_second: config.max_frames_per_second,
         max_bytes_per_second: config.max_bytes_per_second,
+        message_timeout: config.message_timeout,
         heartbeat: config.heartbeat,
         grace: config.grace,
     }

@@ -44,6 +44,8 @@ pub struct Config {
     pub max_frames_per_second: usize,
     /// Bytes that are read of one client in a second; 0 for no limit. More waits.
     pub max_bytes_per_second: usize,
+    /// How long a message may take from its first bytes to its last; none for no limit. Longer closes with 1008.
+    pub message_timeout: Option<Duration>,
     /// How long a shutdown may take.
     pub grace: Duration,
     /// The pages that browsers may connect from.

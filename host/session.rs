@@ -6,9 +6,9 @@
 mod alarm;
 mod bucket;
 mod goodbye;
+mod intake;
 mod opening;
 mod pipeline;
-mod throttle;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,9 +36,9 @@ use crate::outbox::{Outbound, Outbox};
 use crate::plugin::Plugins;
 use alarm::{Alarm, Due};
 use bucket::Bucket;
+use intake::Intake;
 pub use opening::Opened;
 use pipeline::{Pipeline, Ticket};
-use throttle::Throttle;
 
 /// The library's default of 128 KiB would be the whole memory of an idle connection.
 const READ_BUFFER: usize = 2 * 1024;
@@ -76,6 +76,8 @@ pub struct Settings {
     pub max_frames_per_second: usize,
     /// Bytes that are read of one client in a second; 0 for no limit.
     pub max_bytes_per_second: usize,
+    /// How long a message may take from its first bytes to its last; none for no limit.
+    pub message_timeout: Option<Duration>,
     /// Pings, and how long connections may last.
     pub heartbeat: Heartbeat,
     /// How long a shutdown may take.
@@ -122,7 +124,7 @@ impl Opened {
             .write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(settings.max_message))
             .max_frame_size(Some(settings.max_message));
-        let socket = Throttle::new(socket, settings.max_bytes_per_second);
+        let socket = Intake::new(socket, settings.max_bytes_per_second, settings.message_timeout);
         let socket =
             WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config)).await;
         tracing::info!(
@@ -189,7 +191,7 @@ impl End {
 
 struct Session<'a, S> {
     shared: &'a Sessions,
-    socket: WebSocketStream<Throttle<S>>,
+    socket: WebSocketStream<Intake<S>>,
     peer: Arc<Peer>,
     outbox: Arc<Outbox>,
     route: usize,
@@ -309,8 +311,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     fn heard(&mut self, message: &Message) -> Result<(), End> {
         let now = Instant::now();
         self.alarm.heard(now);
+        let intake = self.socket.get_mut();
         if message.is_text() || message.is_binary() {
+            intake.message_ended();
             self.alarm.active(now);
+        } else {
+            intake.control_frame(message.len());
         }
         let wait = self.frames.as_mut().map(|frames| frames.take(1, now));
         if wait.is_none_or(|wait| wait.is_zero()) {

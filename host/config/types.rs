@@ -1,16 +1,18 @@
 //! The values that are more than text or a number: sizes, durations, addresses, paths, origins, credentials.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+mod listen;
 mod networks;
 mod origins;
 mod secrets;
 
+pub use listen::Listen;
+pub(super) use listen::{parse_listen, parse_listen_anywhere};
 pub use networks::Networks;
 pub(super) use networks::parse_network;
 pub use origins::Origins;
@@ -146,66 +148,6 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(BytesVisitor)
     }
-}
-
-/// An address to listen on: `IP:PORT`, `localhost:PORT`, or `:PORT` for all interfaces.
-pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    let ip = match host {
-        "localhost" => Ipv4Addr::LOCALHOST,
-        "" | "*" => Ipv4Addr::UNSPECIFIED,
-        _ => return Err(no_address(text)),
-    };
-    let port: u16 = port.parse().map_err(|_| no_address(text))?;
-    Ok(SocketAddr::from((ip, port)))
-}
-
-/// Where a listener is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// Address and port.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
-}
-
-impl Listen {
-    /// Whether nobody beyond this machine reaches it.
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().is_loopback(),
-            Self::Unix(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// An address, or `unix:PATH`, which is relative to a directory.
-pub(super) fn parse_listen_anywhere(text: &str, directory: &Path) -> Result<Listen, String> {
-    match text.strip_prefix("unix:") {
-        None => parse_listen(text).map(Listen::Tcp),
-        Some("") => Err(format!(
-            "`{text}` lacks the path of the socket; write \"unix:/run/aileron/push.sock\""
-        )),
-        Some(path) => Ok(Listen::Unix(directory.join(path))),
-    }
-}
-
-fn no_address(text: &str) -> String {
-    format!(
-        "`{text}` is no address to listen on; write IP:PORT, such as \"127.0.0.1:8080\" or \"[::1]:8080\""
-    )
 }
 
 /// Where an upstream is and how it is spoken to.
@@ -431,23 +373,6 @@ mod tests {
         ] {
             assert_eq!(parse_bytes(text), Some(Bytes(n)), "{text}");
         }
-    }
-
-    #[test]
-    fn addresses_to_listen_on() {
-        for (text, address) in [
-            ("127.0.0.1:1", "127.0.0.1:1"),
-            ("localhost:2", "127.0.0.1:2"),
-            (":3", "0.0.0.0:3"),
-            ("[::1]:4", "[::1]:4"),
-        ] {
-            assert_eq!(parse_listen(text).unwrap().to_string(), address);
-        }
-        let unix = parse_listen_anywhere("unix:push.sock", Path::new("/run")).unwrap();
-        assert_eq!(unix.to_string(), "unix:/run/push.sock");
-        assert!(parse_listen_anywhere("unix:", Path::new("/run")).is_err());
-        assert!(parse_listen("8080").is_err());
-        assert!(parse_listen("example.org:80").is_err());
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Validator<'_> {
             slow_clients: raw.slow_clients,
             max_frames_per_second: raw.max_frames_per_second,
             max_bytes_per_second: raw.max_bytes_per_second.0,
+            message_timeout: raw.message_timeout.or_never(),
             grace: raw.grace.0,
             origins: self.origins(raw.origins)?,
             clients,

@@ -1,5 +1,6 @@
 //! How a connection ends from our side, so that its peer gets to see code and reason.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -68,6 +69,7 @@ fn close_code(error: &WsError) -> Option<CloseCode> {
         WsError::Utf8(_) => Some(CloseCode::Invalid),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         WsError::Protocol(_) => Some(CloseCode::Protocol),
+        WsError::Io(error) if error.kind() == ErrorKind::TimedOut => Some(CloseCode::Policy),
         _ => None,
     }
 }
@@ -79,6 +81,7 @@ fn reason(error: &WsError) -> String {
             format!("the message is over {max_size} bytes")
         }
         WsError::Utf8(_) => "the text is not valid UTF-8".to_owned(),
+        WsError::Io(_) => "a message was not there in time (message-timeout)".to_owned(),
         _ => "protocol error".to_owned(),
     }
 }

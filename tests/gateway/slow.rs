@@ -175,6 +175,37 @@ async fn a_flood_of_fragments_disturbs_nobody() {
     gateway.measures("aileron_connections", 1.0).await;
 }
 
+/// A message is held in memory as far as it has come. Small ones, and pings in between, are no reason to wait less.
+#[tokio::test]
+async fn a_message_that_never_ends_closes_the_connection() {
+    let gateway = gateway("message-timeout = \"1s\"").await;
+    let mut neighbour = gateway.connect().await;
+    let mut client = Bare::connect(gateway.clients, "/ws").await;
+    let mut small = Bare::connect(gateway.clients, "/ws").await;
+    // A text of 100 bytes that goes on (RFC 6455 section 5.4), then a ping.
+    let piece = [&[0x01, 0x80 | 100, 0, 0, 0, 0][..], &[b'x'; 100]].concat();
+    let next_piece = [&[0x00, 0x80 | 100, 0, 0, 0, 0][..], &[b'x'; 100]].concat();
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    small.socket.write_all(&piece).await.unwrap();
+    small.socket.write_all(&ping.repeat(10_000)).await.unwrap();
+    client.socket.write_all(&piece).await.unwrap();
+    for _ in 0..50 {
+        client.socket.write_all(&next_piece).await.unwrap();
+        client.socket.write_all(&ping).await.unwrap();
+    }
+    let (code, reason) = client.close().await;
+    assert_eq!(code, 1008);
+    assert_eq!(reason, "a message was not there in time (message-timeout)");
+    // The other message could still be ended.
+    let last = [&[0x80, 0x80 | 6, 0, 0, 0, 0][..], b" ended"].concat();
+    small.socket.write_all(&last).await.unwrap();
+    gateway
+        .measures("aileron_frames_total{direction=\"in\"}", 1.0)
+        .await;
+    gateway.measures("aileron_connections", 2.0).await;
+    assert_eq!(neighbour.ask("reply:still here").await, "still here");
+}
+
 /// What a client has asked is answered before the gateway leaves, and the close comes behind it.
 #[tokio::test]
 async fn a_shutdown_answers_what_is_being_handled() {

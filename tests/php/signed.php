@@ -4,7 +4,7 @@
 
 [, $address, $target, $body] = $argv;
 $time = time() + (int) ($argv[4] ?? 0);
-$signature = hash_hmac('sha256', "$time.POST.$target.$body", getenv('SIGNATURE_KEY'));
+$signature = hash_hmac('sha256', "$time\nPOST\n$target\n$body", getenv('SIGNATURE_KEY'));
 $answer = file_get_contents("http://$address$target", false, stream_context_create(['http' => [
     'method' => 'POST',
     'header' => ['Content-Type: application/x-www-form-urlencoded', "Aileron-Signature: t=$time,v1=$signature"],

@@ -1,8 +1,9 @@
 //! What a push must carry: a bearer token (RFC 6750), or a signature of the request as a whole.
 //!
-//! `Aileron-Signature: t=UNIX,v1=HEX`, where HEX is the HMAC-SHA256 of `UNIX.METHOD.PATH-AND-QUERY.` and the body behind
-//! it, by a key that both sides know. UNIX is the time in seconds. There may be several `v1`; other names are left for
-//! what comes later.
+//! `Aileron-Signature: t=UNIX,v1=HEX`, where HEX is the HMAC-SHA256 of three lines, UNIX, the method, and path and query,
+//! each ended by a line feed, and of the body behind them, by a key that both sides know. UNIX is the time in seconds. None
+//! of the three can hold a line feed, so that no signature fits two requests. There may be several `v1`; other names are
+//! left for what comes later.
 
 use std::time::{Duration, SystemTime};
 
@@ -118,7 +119,7 @@ impl Signature {
     /// Whether one of the keys has made it for this request.
     pub(super) fn check(&self, keys: &[Secret], head: &Parts, body: &[u8]) -> Result<(), Unauthorized> {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let signed = format!("{}.{}.{target}.", self.time, head.method);
+        let signed = format!("{}\n{}\n{target}\n", self.time, head.method);
         let codes: Vec<_> = self.codes.iter().filter_map(|code| decode(code)).collect();
         let fits = |key: &Secret| {
             let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());

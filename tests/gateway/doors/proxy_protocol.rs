@@ -142,7 +142,7 @@ async fn only_trusted_proxies_may_connect() {
 
 #[tokio::test]
 async fn a_header_that_does_not_come_is_not_waited_for() {
-    let gateway = telling(&format!("{ON}\nhandshake-timeout = \"1s\"")).await;
+    let gateway = telling(&format!("{ON}\nhandshake-timeout = \"2s\"")).await;
     let mut beside = through(&gateway, V1, &[]).await;
     for begun in [&b""[..], b"PROXY TCP4 192.0.2.1", &v2(1, 0x11, &[0; 12])[..20]] {
         let mut socket = TcpStream::connect(gateway.clients).await.unwrap();

@@ -62,7 +62,7 @@ async fn hundreds_that_never_finish_their_request_are_dropped_and_others_get_in(
 /// A connection that has had its answers may wait for its next request, but is no reason to complain when it goes.
 #[tokio::test]
 async fn a_kept_connection_that_asks_nothing_more_is_closed_and_not_counted() {
-    let gateway = Gateway::start("handshake-timeout = \"500ms\"").await;
+    let gateway = Gateway::start("handshake-timeout = \"1s\"").await;
     let mut socket = TcpStream::connect(gateway.push).await.unwrap();
     let request = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let head = head_of(&mut socket, request).await;
@@ -74,7 +74,7 @@ async fn a_kept_connection_that_asks_nothing_more_is_closed_and_not_counted() {
 
 #[tokio::test]
 async fn a_push_whose_body_does_not_come_is_answered_408_and_others_are_not_held_up() {
-    let mut gateway = Gateway::start("handshake-timeout = \"1s\"").await;
+    let mut gateway = Gateway::start("handshake-timeout = \"2s\"").await;
     let mut client = gateway.connect().await;
     let mut socket = TcpStream::connect(gateway.push).await.unwrap();
     let head = b"POST /send HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nclient_id=";

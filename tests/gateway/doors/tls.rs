@@ -152,7 +152,7 @@ async fn files_that_are_no_good_change_nothing_and_are_named() {
 #[tokio::test]
 async fn plain_text_and_a_handshake_that_does_not_come_are_dropped() {
     let certificate = certificate();
-    let mut gateway = gateway(&certificate, "handshake-timeout = \"1s\"").await;
+    let mut gateway = gateway(&certificate, "handshake-timeout = \"2s\"").await;
     let mut beside = connect(&gateway, &certificate).await;
     let mut plain = TcpStream::connect(gateway.clients).await.unwrap();
     plain.write_all(handshake("").as_bytes()).await.unwrap();

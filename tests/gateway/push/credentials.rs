@@ -136,7 +136,7 @@ async fn a_signature_is_for_one_method_one_target_and_one_body() {
             .await
             .status
     };
-    let code = sign("key", &format!("{time}.POST./send.{form}"));
+    let code = sign("key", &format!("{time}\nPOST\n/send\n{form}"));
     let good = format!("t={time},v1={code}");
     assert_eq!(send(Method::POST, "/send", &form, &good).await, 200);
     assert_eq!(client.text().await, "m");
@@ -170,7 +170,7 @@ async fn a_signature_is_for_one_method_one_target_and_one_body() {
         assert_eq!(status, 401, "{method} {target} {signature}");
     }
     client.is_quiet().await;
-    let code = sign("key", &format!("{time}.GET./live."));
+    let code = sign("key", &format!("{time}\nGET\n/live\n"));
     let signature = format!("t={time},v1={code}");
     assert_eq!(
         live(&gateway, Some(("aileron-signature", &signature))).await,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use reqwest::{Client as Http, Method, StatusCode};
 use tempfile::TempDir;
@@ -59,7 +60,11 @@ impl Gateway {
         let place = process.said(&["listening on", "for pushes"]).await;
         // Certificates are not needed on loopback; building a client that could use them takes a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Http::builder().no_proxy();
+        // The gateway closes what has been idle for `handshake-timeout`, which some tests make short: no request may be given
+        // to a connection that is about to be closed.
+        let http = Http::builder()
+            .no_proxy()
+            .pool_idle_timeout(Duration::from_millis(200));
         let (push, http) = match place.split_once("unix:") {
             None => (address(&place, "for pushes"), http),
             // All requests go by the socket then, whatever their address is.
