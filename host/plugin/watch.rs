@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::directory::{self, Stamps};
@@ -74,12 +75,47 @@ impl Watch {
 
     fn watcher(&self, dir: &Path) -> Option<RecommendedWatcher> {
         let noticed = self.noticed.clone();
-        let watcher = notify::recommended_watcher(move |_| noticed.notify_one())
+        let notice = move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| is_only_a_look(event.kind)) {
+                return;
+            }
+            noticed.notify_one();
+        };
+        let watcher = notify::recommended_watcher(notice)
             .and_then(|mut watcher| watcher.watch(dir, RecursiveMode::NonRecursive).map(|()| watcher));
         watcher
             .inspect_err(|error| {
                 tracing::warn!(dir = %dir.display(), %error, poll = ?self.poll, "no notices of changes; looking regularly");
             })
             .ok()
+    }
+}
+
+/// Opening and reading change nothing, and to look for changes is to open and to read: each look would be the reason for
+/// the next one.
+fn is_only_a_look(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the notices of a real directory.
+    #[test]
+    fn looking_at_a_directory_is_no_reason_to_look_at_it_and_a_new_file_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old.wasm");
+        std::fs::write(&old, "old").unwrap();
+        let (sender, notices) = std::sync::mpsc::channel();
+        let mut watcher = notify::recommended_watcher(sender).unwrap();
+        watcher.watch(dir.path(), RecursiveMode::NonRecursive).unwrap();
+        directory::stamps(dir.path()).unwrap();
+        std::fs::read(&old).unwrap();
+        let new = dir.path().join("new.wasm");
+        std::fs::write(&new, "new").unwrap();
+        let mut notices = notices.into_iter().map(Result::unwrap);
+        let first = notices.find(|notice| !is_only_a_look(notice.kind)).unwrap();
+        assert_eq!(first.paths, [new]);
     }
 }

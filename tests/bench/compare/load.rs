@@ -1,0 +1,286 @@
+//! The load: a closed loop over many sockets by one thread, which does nothing but write what is ready made and count what
+//! comes back. Each socket sends its next request when the answer to the last is there.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use mio::{Events, Interest, Poll, Token};
+use rustix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Type};
+
+/// How long an answer may take before it is missed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A kind of exchange.
+#[derive(Clone)]
+pub struct Exchange {
+    /// Where it goes.
+    pub place: Place,
+    /// What is sent and answered once, before the first request: a handshake. May be empty.
+    pub hello: Vec<u8>,
+    pub request: Vec<u8>,
+    /// The length of the answer at the front of these bytes, once it is there as a whole.
+    pub whole: fn(&[u8]) -> Option<usize>,
+}
+
+#[derive(Clone)]
+pub enum Place {
+    Tcp(SocketAddr),
+    Unix(String),
+}
+
+/// What came of a load.
+pub struct Measured {
+    pub elapsed: Duration,
+    /// For each answer when it came, after the start, and how long it took.
+    pub answers: Vec<(Duration, Duration)>,
+    /// What the load itself took of the processors.
+    pub cpu: Duration,
+}
+
+impl Measured {
+    pub fn per_second(&self) -> f64 {
+        self.answers.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    pub fn percentile(&self, share: f64) -> Duration {
+        percentile(self.answers.iter().map(|(_, took)| *took), share)
+    }
+}
+
+pub fn percentile(durations: impl Iterator<Item = Duration>, share: f64) -> Duration {
+    let mut sorted: Vec<_> = durations.collect();
+    sorted.sort_unstable();
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+pub trait Stream: Read + Write + Source + Send {}
+impl<S: Read + Write + Source + Send> Stream for S {}
+
+pub struct Socket {
+    stream: Box<dyn Stream>,
+    sent: Instant,
+    /// What has come of an answer that is not whole.
+    rest: Vec<u8>,
+}
+
+impl Exchange {
+    /// Connects, and shakes hands. From an address of loopback, of which each has ports of its own.
+    pub fn connect(&self, n: usize) -> Socket {
+        let stream: Box<dyn Stream> = match &self.place {
+            Place::Tcp(address) => {
+                let stream = connect_from(n, *address);
+                stream.set_nodelay(true).unwrap();
+                self.shake_hands(&stream);
+                stream.set_nonblocking(true).unwrap();
+                Box::new(mio::net::TcpStream::from_std(stream))
+            }
+            Place::Unix(path) => {
+                let stream = UnixStream::connect(path).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                Box::new(mio::net::UnixStream::from_std(stream))
+            }
+        };
+        Socket {
+            stream,
+            sent: Instant::now(),
+            rest: Vec::new(),
+        }
+    }
+
+    pub fn connect_all(&self, sockets: usize) -> Vec<Socket> {
+        (0..sockets).map(|n| self.connect(n)).collect()
+    }
+
+    fn shake_hands(&self, mut stream: &TcpStream) {
+        if self.hello.is_empty() {
+            return;
+        }
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&self.hello).unwrap();
+        let mut head = Vec::new();
+        // Byte by byte: what comes behind the head is a frame.
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let head = String::from_utf8_lossy(&head);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    }
+
+    /// One request after the other over one connection, by the simplest of all clients.
+    pub fn alone(&self, time: Duration) -> Measured {
+        fn run<S: Read + Write>(exchange: &Exchange, mut stream: S, time: Duration) -> Measured {
+            let mut buffer = vec![0; 64 * 1024];
+            measure(|start| {
+                let mut answers = Vec::new();
+                while start.elapsed() < time {
+                    let sent = Instant::now();
+                    stream.write_all(&exchange.request).unwrap();
+                    let mut filled = 0;
+                    while (exchange.whole)(&buffer[..filled]).is_none() {
+                        let n = stream.read(&mut buffer[filled..]).unwrap();
+                        assert_ne!(n, 0, "the server has gone");
+                        filled += n;
+                    }
+                    answers.push((start.elapsed(), sent.elapsed()));
+                }
+                answers
+            })
+        }
+        match &self.place {
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect(address).unwrap();
+                stream.set_nodelay(true).unwrap();
+                self.shake_hands(&stream);
+                run(self, stream, time)
+            }
+            Place::Unix(path) => run(self, UnixStream::connect(path).unwrap(), time),
+        }
+    }
+
+    /// Over all these sockets at once for so long, to the last answer. `meanwhile` is called again and again.
+    pub fn run(
+        &self,
+        sockets: &mut [Socket],
+        time: Duration,
+        mut meanwhile: impl FnMut(Duration),
+    ) -> Measured {
+        measure(|start| {
+            let mut answers = Vec::new();
+            let mut under_way = sockets.len();
+            for socket in &mut *sockets {
+                socket.ask(&self.request);
+            }
+            attend(sockets, |socket, bytes| {
+                socket.take(bytes, self.whole, |socket| {
+                    let now = start.elapsed();
+                    answers.push((now, socket.sent.elapsed()));
+                    if now < time {
+                        socket.ask(&self.request);
+                    } else {
+                        under_way -= 1;
+                    }
+                });
+                meanwhile(start.elapsed());
+                under_way > 0
+            });
+            answers
+        })
+    }
+
+    /// Waits until each of these sockets was sent one more, which is what `publish` is for. When each came.
+    pub fn receive(&self, sockets: &mut [Socket], publish: impl FnOnce() + Send) -> Measured {
+        measure(|start| {
+            let mut answers = Vec::new();
+            let mut missing = sockets.len();
+            std::thread::scope(|scope| {
+                scope.spawn(publish);
+                attend(sockets, |socket, bytes| {
+                    socket.take(bytes, self.whole, |_| {
+                        let now = start.elapsed();
+                        answers.push((now, now));
+                        missing -= 1;
+                    });
+                    missing > 0
+                });
+            });
+            answers
+        })
+    }
+}
+
+/// Ports of one address are few where tens of thousands connect.
+fn connect_from(n: usize, to: SocketAddr) -> TcpStream {
+    let from = SocketAddr::from(([127, 0, 1, u8::try_from(n / 2000).unwrap()], 0));
+    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+fn measure(run: impl FnOnce(Instant) -> Vec<(Duration, Duration)>) -> Measured {
+    let cpu = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    };
+    let (start, before) = (Instant::now(), cpu());
+    let answers = run(start);
+    Measured {
+        elapsed: start.elapsed(),
+        answers,
+        cpu: cpu() - before,
+    }
+}
+
+/// Reads what comes, by whichever socket, as long as it is wanted.
+fn attend(sockets: &mut [Socket], mut received: impl FnMut(&mut Socket, &[u8]) -> bool) {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(1024);
+    let mut buffer = vec![0; 64 * 1024];
+    for (n, socket) in sockets.iter_mut().enumerate() {
+        poll.registry()
+            .register(&mut socket.stream, Token(n), Interest::READABLE)
+            .unwrap();
+    }
+    let mut is_wanted = true;
+    while is_wanted {
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(!events.is_empty(), "nothing came within {PATIENCE:?}");
+        for event in &events {
+            let socket = &mut sockets[event.token().0];
+            loop {
+                let n = match socket.stream.read(&mut buffer) {
+                    Ok(n) => n,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("a connection is lost: {error}"),
+                };
+                assert_ne!(n, 0, "the server has closed a connection");
+                is_wanted &= received(socket, &buffer[..n]);
+                // Less than there was room for is all there was.
+                if n < buffer.len() {
+                    break;
+                }
+            }
+        }
+    }
+    for socket in sockets {
+        poll.registry().deregister(&mut socket.stream).unwrap();
+    }
+}
+
+impl Socket {
+    fn ask(&mut self, request: &[u8]) {
+        self.sent = Instant::now();
+        // Small enough for the socket's buffer, which is empty.
+        self.stream.write_all(request).unwrap();
+    }
+
+    /// Takes bytes in, and tells of each answer that is whole.
+    fn take(&mut self, bytes: &[u8], whole: fn(&[u8]) -> Option<usize>, mut answered: impl FnMut(&mut Self)) {
+        if self.rest.is_empty() && whole(bytes) == Some(bytes.len()) {
+            return answered(self);
+        }
+        self.rest.extend_from_slice(bytes);
+        while let Some(length) = whole(&self.rest) {
+            self.rest.drain(..length);
+            answered(self);
+        }
+    }
+}
+
+impl Exchange {
+    /// A text over a WebSocket, whose answer is a frame.
+    pub fn text(address: SocketAddr, path: &str, text: &str) -> Self {
+        Self {
+            place: Place::Tcp(address),
+            hello: super::wire::handshake(path),
+            request: super::wire::text_frame(text),
+            whole: super::wire::whole_frame,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What was measured, as a table and as a picture.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use plotters::prelude::*;
+
+/// One comparison: the gateway and what it is held against, each with a figure of each round.
+pub struct Row {
+    pub what: &'static str,
+    pub unit: Unit,
+    /// The gateway comes first.
+    pub contenders: Vec<Contender>,
+    pub targets: Vec<Target>,
+}
+
+pub struct Contender {
+    pub name: &'static str,
+    pub rounds: Vec<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Unit {
+    Microseconds,
+    Milliseconds,
+    PerSecond,
+    Bytes,
+}
+
+/// What the gateway's figure shall be, as a multiple of another's.
+pub struct Target {
+    pub of: &'static str,
+    pub ratio: f64,
+}
+
+impl Contender {
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    }
+}
+
+impl Unit {
+    fn is_better_if_less(self) -> bool {
+        self != Self::PerSecond
+    }
+
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Microseconds => format!("{value:.0} µs"),
+            Self::Milliseconds => format!("{value:.1} ms"),
+            Self::PerSecond => format!("{}/s", thousands(value)),
+            Self::Bytes => format!("{} bytes", thousands(value)),
+        }
+    }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Row {
+    fn of(&self, name: &str) -> f64 {
+        let contender = self.contenders.iter().find(|contender| contender.name == name);
+        contender.expect("a contender of this row").median()
+    }
+
+    /// `0.93 x bare (at least 0.92)`
+    fn judge(&self, target: &Target) -> String {
+        let ratio = self.contenders[0].median() / self.of(target.of);
+        let (word, is_met) = match self.unit.is_better_if_less() {
+            true => ("at most", ratio <= target.ratio),
+            false => ("at least", ratio >= target.ratio),
+        };
+        let missed = if is_met { "" } else { ", missed" };
+        format!("{ratio:.2} × {} ({word} {}{missed})", target.of, target.ratio)
+    }
+
+    pub fn markdown(&self) -> String {
+        let figures = self.contenders.iter().map(|contender| {
+            let figure = self.unit.show(contender.median());
+            format!("{} {figure}", contender.name)
+        });
+        let verdicts: Vec<_> = self.targets.iter().map(|target| self.judge(target)).collect();
+        format!(
+            "| {} | {} | {} |",
+            self.what,
+            figures.collect::<Vec<_>>().join("<br>"),
+            verdicts.join("<br>")
+        )
+    }
+}
+
+pub fn table(rows: &[Row]) -> String {
+    let mut text = "| what | medians | the gateway's, as a multiple |\n|---|---|---|\n".to_owned();
+    for row in rows {
+        writeln!(text, "{}", row.markdown()).unwrap();
+    }
+    text
+}
+
+const WIDTH: u32 = 860;
+const BAR: i32 = 17;
+const GAP: i32 = 12;
+const LEFT: i32 = 250;
+const LONGEST: f64 = 470.0;
+
+/// Bars, one group for each row, each group on a scale of its own.
+pub fn plot(rows: &[Row], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let lines = |row: &Row| row.contenders.len() as i32 + 1;
+    let height: i32 = rows.iter().map(|row| lines(row) * BAR + GAP).sum::<i32>() + GAP;
+    let area = SVGBackend::new(path, (WIDTH, height.unsigned_abs())).into_drawing_area();
+    area.fill(&WHITE)?;
+    let ours = RGBColor(0x1f, 0x6f, 0xb4);
+    let theirs = RGBColor(0xb0, 0xb7, 0xbf);
+    let text = ("sans-serif", 13).into_font();
+    let mut y = GAP;
+    for row in rows {
+        let better = if row.unit.is_better_if_less() {
+            "less"
+        } else {
+            "more"
+        };
+        let title = format!("{} ({better} is better)", row.what);
+        area.draw(&Text::new(title, (8, y), text.clone().style(FontStyle::Bold)))?;
+        y += BAR;
+        let most = row.contenders.iter().map(Contender::median).fold(0.0, f64::max);
+        for (n, contender) in row.contenders.iter().enumerate() {
+            let value = contender.median();
+            let end = LEFT + (value / most * LONGEST) as i32;
+            let color = if n == 0 { ours } else { theirs };
+            area.draw(&Text::new(contender.name, (24, y + 1), text.clone()))?;
+            area.draw(&Rectangle::new(
+                [(LEFT, y + 1), (end, y + BAR - 3)],
+                color.filled(),
+            ))?;
+            area.draw(&Text::new(row.unit.show(value), (end + 6, y + 1), text.clone()))?;
+            y += BAR;
+        }
+        y += GAP;
+    }
+    area.present()?;
+    Ok(())
+}
+
+/// Into the files that the README shows.
+pub fn write(rows: &[Row]) {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench");
+    std::fs::write(place.join("results.md"), table(rows)).unwrap();
+    plot(rows, &place.join("results.svg")).unwrap();
+}

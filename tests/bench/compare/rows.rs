@@ -1,0 +1,66 @@
+//! What is measured.
+
+mod echo;
+mod idle;
+mod php;
+mod publish;
+mod swap;
+
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use crate::report::{Contender, Row, Target, Unit};
+
+const ROUNDS: usize = 5;
+/// One measurement of a round.
+const TIME: Duration = Duration::from_secs(2);
+/// What comes before the first round: caches, pools and branch predictors fill up.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// All of them by name, in the order of the table.
+pub fn all() -> Vec<(&'static str, BoxFuture<'static, Vec<Row>>)> {
+    vec![
+        ("php", php::rows().boxed()),
+        ("echo", echo::rows().boxed()),
+        ("publish", publish::rows().boxed()),
+        ("swap", swap::rows().boxed()),
+        ("idle", idle::rows().boxed()),
+    ]
+}
+
+/// A contender, and how it is measured once.
+type Turn<'a> = (&'static str, Box<dyn FnMut(Duration) -> f64 + 'a>);
+
+fn turn<'a>(name: &'static str, measure: impl FnMut(Duration) -> f64 + 'a) -> Turn<'a> {
+    (name, Box::new(measure))
+}
+
+/// All contenders in turn, round after round.
+fn compete(what: &'static str, unit: Unit, mut turns: Vec<Turn<'_>>, targets: Vec<Target>) -> Row {
+    for (_, measure) in &mut turns {
+        measure(WARM_UP);
+    }
+    let mut contenders: Vec<_> = turns
+        .iter()
+        .map(|(name, _)| Contender {
+            name,
+            rounds: Vec::new(),
+        })
+        .collect();
+    for _ in 0..ROUNDS {
+        for ((_, measure), contender) in turns.iter_mut().zip(&mut contenders) {
+            contender.rounds.push(measure(TIME));
+        }
+    }
+    Row {
+        what,
+        unit,
+        contenders,
+        targets,
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

@@ -1,0 +1,110 @@
+//! The bytes that the load sends, made once, and where the answers to them end.
+
+/// A WebSocket handshake (RFC 6455 section 4.1), as a browser's.
+pub fn handshake(target: &str) -> Vec<u8> {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Origin: http://localhost\r\n\
+         User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A text frame of a client, short enough for one byte of length. The mask is not zero, so that it is work to undo it.
+pub fn text_frame(text: &str) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let length = u8::try_from(text.len()).unwrap();
+    assert!(length < 126);
+    let masked = text
+        .bytes()
+        .zip(mask.iter().cycle())
+        .map(|(byte, mask)| byte ^ mask);
+    let head = [0x81, 0x80 | length].into_iter().chain(mask);
+    head.chain(masked).collect()
+}
+
+/// A frame of a server (RFC 6455 section 5.2), of less than 64 KiB.
+pub fn whole_frame(bytes: &[u8]) -> Option<usize> {
+    let end = match bytes {
+        [_, length @ 0..126, ..] => 2 + usize::from(*length),
+        [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
+        _ => return None,
+    };
+    (bytes.len() >= end).then_some(end)
+}
+
+/// What a frame becomes for PHP: the form of the default plugin.
+pub fn form(text: &str) -> String {
+    format!("type=server&message={text}&client_id=127.0.0.1%3A12345")
+}
+
+/// A request to PHP-FPM that keeps its connection (FastCGI 1.0 section 3.5), with no more than PHP asks for.
+pub fn fastcgi(script: &str, body: &str) -> Vec<u8> {
+    let length = body.len().to_string();
+    let params = [
+        ("SCRIPT_FILENAME", script),
+        ("REQUEST_METHOD", "POST"),
+        ("CONTENT_TYPE", "application/x-www-form-urlencoded"),
+        ("CONTENT_LENGTH", &length),
+    ];
+    let params: Vec<u8> = params
+        .iter()
+        .flat_map(|(name, value)| {
+            let lengths = [name, value].map(|text| u8::try_from(text.len()).unwrap());
+            assert!(lengths.iter().all(|length| *length < 128));
+            [&lengths, name.as_bytes(), value.as_bytes()].concat()
+        })
+        .collect();
+    const KEEP: u8 = 1;
+    [
+        record(1, &[0, 1, KEEP, 0, 0, 0, 0, 0]),
+        record(4, &params),
+        record(4, &[]),
+        record(5, body.as_bytes()),
+        record(5, &[]),
+    ]
+    .concat()
+}
+
+fn record(kind: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[1, kind, 0, 1, high, low, 0, 0], content].concat()
+}
+
+/// All records up to the one that ends the request.
+pub fn whole_fastcgi(bytes: &[u8]) -> Option<usize> {
+    const END: u8 = 3;
+    let mut at = 0;
+    loop {
+        let &[_, kind, _, _, high, low, padding, _] = bytes.get(at..)?.first_chunk()?;
+        at += 8 + usize::from(u16::from_be_bytes([high, low])) + usize::from(padding);
+        if at > bytes.len() {
+            return None;
+        }
+        if kind == END {
+            return Some(at);
+        }
+    }
+}
+
+/// The same request to a web server in front of PHP-FPM.
+pub fn http(path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// An answer in chunks, which is what nginx makes of PHP's.
+pub fn whole_http(bytes: &[u8]) -> Option<usize> {
+    let find = |end: &[u8]| {
+        let at = bytes.windows(end.len()).position(|window| window == end)?;
+        Some(at + end.len())
+    };
+    assert!(bytes.len() < 13 || bytes.starts_with(b"HTTP/1.1 200 "), "refused");
+    find(b"\r\n\r\n")?;
+    find(b"\r\n0\r\n\r\n")
+}
