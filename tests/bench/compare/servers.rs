@@ -1,6 +1,7 @@
 //! The references: each a process of its own, as the gateway is.
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 
 use futures_util::{SinkExt, StreamExt};
@@ -54,6 +55,47 @@ impl Server {
         .await
     }
 
+    /// nginx with nchan.
+    pub async fn nchan() -> Self {
+        let module = Command::new(repository("tests/setup"))
+            .args(["--path", "nchan"])
+            .output()
+            .unwrap();
+        let module = String::from_utf8(module.stdout).unwrap();
+        Self::start(|address, dir| {
+            let fill = [
+                ("@PORT@", address.port().to_string()),
+                ("@MODULE@", module.trim().to_owned()),
+            ];
+            let config = filled("nchan.conf", dir, &fill);
+            let mut command = Command::new("/usr/sbin/nginx");
+            command.arg("-p").arg(dir.path()).arg("-c").arg(config);
+            command
+        })
+        .await
+    }
+
+    /// Pushpin, and where publications go to it.
+    pub async fn pushpin() -> (Self, SocketAddr) {
+        let control = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let server = Self::start(|address, dir| {
+            let fill = [
+                ("@PORT@", address.port().to_string()),
+                ("@CONTROL@", control.port().to_string()),
+            ];
+            filled("pushpin/routes", dir, &[]);
+            let config = filled("pushpin/pushpin.conf", dir, &fill);
+            let mut command = Command::new("pushpin");
+            command
+                .arg(format!("--config={}", config.display()))
+                .arg("--merge-output");
+            command
+        })
+        .await;
+        eventually("Pushpin's control port", || TcpStream::connect(control).ok()).await;
+        (server, control)
+    }
+
     /// An echo in Rust, by what the gateway stands on: this program, called another way.
     pub async fn bare_echo() -> Self {
         Self::start(|address, _| {
@@ -63,6 +105,19 @@ impl Server {
         })
         .await
     }
+}
+
+/// A file of the references in a directory, with what is to be filled in.
+fn filled(file: &str, dir: &TempDir, fill: &[(&str, String)]) -> PathBuf {
+    let template = repository("tests/bench/references").join(file);
+    let mut text = std::fs::read_to_string(&template).unwrap();
+    for (place, value) in fill {
+        text = text.replace(place, value);
+    }
+    text = text.replace("@DIR@", &dir.path().display().to_string());
+    let path = dir.path().join(template.file_name().unwrap());
+    std::fs::write(&path, text).unwrap();
+    path
 }
 
 fn go(name: &str) -> Command {

@@ -88,11 +88,10 @@ pub fn whole_fastcgi(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The same request to a web server in front of PHP-FPM.
-pub fn http(path: &str, body: &str) -> Vec<u8> {
+/// A request to a web server.
+pub fn post(path: &str, kind: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

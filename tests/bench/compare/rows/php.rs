@@ -35,7 +35,11 @@ pub async fn rows() -> Vec<Row> {
     let web = Exchange {
         place: Place::Tcp(nginx.address().parse().unwrap()),
         hello: Vec::new(),
-        request: wire::http(&format!("/{SCRIPT}"), &wire::form(TEXT)),
+        request: wire::post(
+            &format!("/{SCRIPT}"),
+            "application/x-www-form-urlencoded",
+            &wire::form(TEXT),
+        ),
         whole: wire::whole_http,
     };
     let [article, direct, through] = [article.address, direct.clients, through.clients]
