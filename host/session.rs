@@ -40,8 +40,8 @@ use intake::Intake;
 pub use opening::Opened;
 use pipeline::{Pipeline, Ticket};
 
-/// The library's default of 128 KiB would be the whole memory of an idle connection.
-const READ_BUFFER: usize = 2 * 1024;
+/// What the library reads at a time, and holds for each connection. It reads out of what the intake has read.
+const READ_BUFFER: usize = 512;
 /// Frames that wait are written together up to this many bytes.
 const WRITE_BATCH: usize = 64 * 1024;
 /// Frames that leave together are one write up to this many bytes; allocated as needed.
@@ -112,8 +112,8 @@ const ABNORMAL: u16 = 1006;
 const GOING_AWAY: u16 = 1001;
 
 impl Opened {
-    /// Runs the session to its end.
-    pub async fn run<S>(mut self, socket: S, read_already: Vec<u8>)
+    /// Runs the session to its end. It holds its `place` among all connections until then.
+    pub async fn run<S>(mut self, socket: S, read_already: Vec<u8>, _place: impl Send)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -125,8 +125,13 @@ impl Opened {
             .max_message_size(Some(settings.max_message))
             .max_frame_size(Some(settings.max_message));
         let socket = Intake::new(socket, settings.max_bytes_per_second, settings.message_timeout);
-        let socket =
-            WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config)).await;
+        // It waits for nothing, and awaited it would lie in the memory of every connection.
+        let Some(socket) =
+            WebSocketStream::from_partially_read(socket, read_already, Role::Server, Some(config))
+                .now_or_never()
+        else {
+            return;
+        };
         tracing::info!(
             connection = &*self.peer.id,
             client = %self.peer.client_address,
@@ -530,7 +535,8 @@ async fn patiently(write: impl Future<Output = Result<(), WsError>>) -> Result<(
     let mut write = std::pin::pin!(write);
     let result = match (&mut write).now_or_never() {
         Some(result) => result,
-        None => match timeout(WRITE_PATIENCE, write).await {
+        // Boxed: it is rare, and its timer would lie idle in the memory of every connection.
+        None => match Box::pin(timeout(WRITE_PATIENCE, write)).await {
             Ok(result) => result,
             Err(_) => {
                 return Err(End::Lost(format!(

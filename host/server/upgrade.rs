@@ -89,10 +89,9 @@ pub(super) async fn upgrade(
     headers.insert(SEC_WEBSOCKET_ACCEPT, key);
     tokio::spawn(async move {
         match socket.await {
-            Ok(upgraded) => run(opened, upgraded).await,
+            Ok(upgraded) => begin(opened, upgraded, place),
             Err(error) => tracing::debug!(%client, %error, "gone before the handshake was answered"),
         }
-        drop(place);
     });
     response
 }
@@ -145,14 +144,14 @@ fn answer_headers(opened: &Opened) -> HeaderMap {
     headers
 }
 
-async fn run(opened: Opened, upgraded: Upgraded) {
+/// The session is a task of its own, so that it is no larger than it must be: most connections are idle.
+fn begin(opened: Opened, upgraded: Upgraded, place: Place) {
     // Without hyper around it, an idle connection costs less and a busy one saves a copy.
     match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(parts) => {
+            // Even empty it would hold on to the 8 KiB that hyper read the handshake into.
             let read_already = parts.read_buf.to_vec();
-            // Even empty it holds on to the 8 KiB that hyper read the handshake into.
-            drop(parts.read_buf);
-            opened.run(parts.io.into_inner(), read_already).await;
+            tokio::spawn(opened.run(parts.io.into_inner(), read_already, place));
         }
         Err(_) => tracing::error!("an upgraded socket is not the one that was accepted"),
     }

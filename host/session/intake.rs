@@ -1,12 +1,17 @@
 //! A socket as its client may use it. It is read no faster than the client may send: what comes faster waits in the kernel,
 //! and then at the client, so that whatever it sends, frames, fragments or pings, it costs no more than so many bytes a
 //! second. And a message that has begun must end in time: until then all of it that has come is held in memory.
+//!
+//! It is read in large pieces, into memory that all connections of a thread share, so that none needs a large buffer of its
+//! own. What is not asked for yet is kept; mostly that is nothing.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -14,6 +19,8 @@ use super::bucket::Bucket;
 
 /// How much of a message is held without asking for its end.
 const SMALL: usize = 4 * 1024;
+/// What is read at a time.
+const PIECE: usize = 16 * 1024;
 /// Header and mask of a control frame (RFC 6455 sections 5.2 and 5.5).
 const CONTROL_HEADER: usize = 6;
 
@@ -21,6 +28,8 @@ pub(super) struct Intake<S> {
     socket: S,
     /// None: no limit, which costs a pointer.
     limit: Option<Box<Limit>>,
+    /// Read, but not asked for yet.
+    ahead: Bytes,
     /// Bytes since the last message ended: those of the next one.
     unfinished: usize,
     /// How long a message may take that is longer than a small one; none for no limit.
@@ -42,6 +51,7 @@ impl<S> Intake<S> {
         Self {
             socket,
             limit: bucket.map(|bucket| Box::new(Limit { bucket, pause: None })),
+            ahead: Bytes::new(),
             unfinished: 0,
             patience,
             deadline: None,
@@ -75,6 +85,30 @@ impl<S: AsyncRead + Unpin> Intake<S> {
         limit.pause = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
         Poll::Ready(Ok(()))
     }
+
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        thread_local! {
+            static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
+        }
+        if self.ahead.is_empty() {
+            return SHARED.with_borrow_mut(|shared| {
+                let mut piece = ReadBuf::new(shared);
+                ready!(self.poll_read_slowly(cx, &mut piece))?;
+                let (now, later) = split(piece.filled(), buffer.remaining());
+                buffer.put_slice(now);
+                self.ahead = Bytes::copy_from_slice(later);
+                Poll::Ready(Ok(()))
+            });
+        }
+        let (now, _) = split(&self.ahead, buffer.remaining());
+        buffer.put_slice(now);
+        self.ahead.advance(now.len());
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn split(bytes: &[u8], at: usize) -> (&[u8], &[u8]) {
+    bytes.split_at(at.min(bytes.len()))
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Intake<S> {
@@ -86,7 +120,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Intake<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        let read = this.poll_read_slowly(cx, buffer);
+        let read = this.poll_read_ahead(cx, buffer);
         this.unfinished += buffer.filled().len() - before;
         if this.unfinished > SMALL && this.deadline.is_none() {
             this.deadline = this.patience.map(|patience| Box::pin(sleep(patience)));

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Type};
 
 /// How long an answer may take before it is missed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A kind of exchange.
 #[derive(Clone)]
@@ -156,7 +156,7 @@ impl Exchange {
             for socket in &mut *sockets {
                 socket.ask(&self.request);
             }
-            attend(sockets, |socket, bytes| {
+            let is_done = attend(sockets, PATIENCE, |socket, bytes| {
                 socket.take(bytes, self.whole, |socket| {
                     let now = start.elapsed();
                     answers.push((now, socket.sent.elapsed()));
@@ -169,18 +169,25 @@ impl Exchange {
                 meanwhile(start.elapsed());
                 under_way > 0
             });
+            assert!(is_done, "{under_way} answers did not come within {PATIENCE:?}");
             answers
         })
     }
 
-    /// Waits until each of these sockets was sent one more, which is what `publish` is for. When each came.
-    pub fn receive(&self, sockets: &mut [Socket], publish: impl FnOnce() + Send) -> Measured {
+    /// Waits until so many frames have come by these sockets as there are sockets, which is what `publish` is for, or none
+    /// comes for so long.
+    pub fn receive(
+        &self,
+        sockets: &mut [Socket],
+        patience: Duration,
+        publish: impl FnOnce() + Send,
+    ) -> Measured {
         measure(|start| {
             let mut answers = Vec::new();
             let mut missing = sockets.len();
             std::thread::scope(|scope| {
                 scope.spawn(publish);
-                attend(sockets, |socket, bytes| {
+                attend(sockets, patience, |socket, bytes| {
                     socket.take(bytes, self.whole, |_| {
                         let now = start.elapsed();
                         answers.push((now, now));
@@ -217,8 +224,12 @@ fn measure(run: impl FnOnce(Instant) -> Vec<(Duration, Duration)>) -> Measured {
     }
 }
 
-/// Reads what comes, by whichever socket, as long as it is wanted.
-fn attend(sockets: &mut [Socket], mut received: impl FnMut(&mut Socket, &[u8]) -> bool) {
+/// Reads what comes, by whichever socket, as long as it is wanted. False: nothing more came for so long.
+fn attend(
+    sockets: &mut [Socket],
+    patience: Duration,
+    mut received: impl FnMut(&mut Socket, &[u8]) -> bool,
+) -> bool {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 64 * 1024];
@@ -229,8 +240,10 @@ fn attend(sockets: &mut [Socket], mut received: impl FnMut(&mut Socket, &[u8]) -
     }
     let mut is_wanted = true;
     while is_wanted {
-        poll.poll(&mut events, Some(PATIENCE)).unwrap();
-        assert!(!events.is_empty(), "nothing came within {PATIENCE:?}");
+        poll.poll(&mut events, Some(patience)).unwrap();
+        if events.is_empty() {
+            break;
+        }
         for event in &events {
             let socket = &mut sockets[event.token().0];
             loop {
@@ -251,6 +264,7 @@ fn attend(sockets: &mut [Socket], mut received: impl FnMut(&mut Socket, &[u8]) -
     for socket in sockets {
         poll.registry().deregister(&mut socket.stream).unwrap();
     }
+    !is_wanted
 }
 
 impl Socket {

@@ -31,7 +31,7 @@ async fn a_restart_of_php_fpm_loses_no_frame() {
         php.fpm.stop().await;
         send_all(&mut clients, "meanwhile").await;
         gateway.shows_metric("several tries", RETRIES, |n| n >= 5.0).await;
-        php.fpm.restart().await;
+        php.fpm.restart_in_use().await;
         answered_all(&mut clients, "meanwhile").await;
         assert_eq!(php.count("meanwhile"), CLIENTS);
         assert_eq!(gateway.count_logged(&["no answer"]), 0);
