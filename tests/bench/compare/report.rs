@@ -48,7 +48,7 @@ impl Unit {
 
     fn show(self, value: f64) -> String {
         match self {
-            Self::Microseconds => format!("{value:.0} µs"),
+            Self::Microseconds => format!("{value:.1} µs"),
             Self::Milliseconds => format!("{value:.1} ms"),
             Self::PerSecond => format!("{}/s", thousands(value)),
             Self::Bytes => format!("{} bytes", thousands(value)),

@@ -18,6 +18,9 @@ const TIME: Duration = Duration::from_secs(2);
 /// What comes before the first round: caches, pools and branch predictors fill up.
 const WARM_UP: Duration = Duration::from_millis(500);
 
+/// The load answers no pings, and the references send none.
+const QUIET: &str = "ping-interval = 0\n";
+
 /// All of them by name, in the order of the table.
 pub fn all() -> Vec<(&'static str, BoxFuture<'static, Vec<Row>>)> {
     vec![
@@ -63,4 +66,13 @@ fn compete(what: &'static str, unit: Unit, mut turns: Vec<Turn<'_>>, targets: Ve
 
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
+}
+
+/// Of all its threads, in steps of 10 ms.
+fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name in parentheses may hold spaces; user and system time are the fields 14 and 15.
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks = |n: usize| fields[n].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

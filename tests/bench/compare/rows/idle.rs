@@ -1,8 +1,6 @@
 //! Nineteen thousand connections that say nothing: what they cost in memory, and what they cost those that speak.
 
-use std::time::Duration;
-
-use super::{ROUNDS, TIME};
+use super::{ROUNDS, TIME, processor_time};
 use crate::gateway::support::{Gateway, repository};
 use crate::load::Exchange;
 use crate::report::{Contender, Row, Target, Unit};
@@ -81,13 +79,4 @@ fn resident(process: u32) -> f64 {
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
-}
-
-/// Of all its threads, in steps of 10 ms.
-fn processor_time(process: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // The name in parentheses may hold spaces; user and system time are the fields 14 and 15.
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks = |n: usize| fields[n].parse::<u64>().unwrap();
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

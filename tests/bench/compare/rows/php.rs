@@ -1,6 +1,6 @@
 //! A frame to PHP and its answer back: by one client, and by many at once, which is bounded by PHP's children.
 
-use super::{compete, micros, turn};
+use super::{QUIET, compete, micros, turn};
 use crate::gateway::support::{Fpm, Gateway, Nginx, repository};
 use crate::load::{Exchange, Place};
 use crate::report::{Row, Target, Unit};
@@ -21,9 +21,12 @@ pub async fn rows() -> Vec<Row> {
     let nginx = Nginx::start(&for_nginx).await;
     let page = format!("http://{}/{SCRIPT}", nginx.address());
     let article = Server::article(&page).await;
-    let kept = format!("[upstream]\nkeep = {CHILDREN}\n{}", for_direct.upstream(SCRIPT));
+    let kept = format!(
+        "{QUIET}[upstream]\nkeep = {CHILDREN}\n{}",
+        for_direct.upstream(SCRIPT)
+    );
     let direct = Gateway::start(&kept).await;
-    let through = Gateway::start(&format!("[upstream]\n{}", nginx.upstream(SCRIPT))).await;
+    let through = Gateway::start(&format!("{QUIET}[upstream]\n{}", nginx.upstream(SCRIPT))).await;
 
     let script = repository("tests/php").join(SCRIPT).display().to_string();
     let bare = Exchange {
