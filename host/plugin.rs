@@ -3,6 +3,7 @@
 //! The rest of the gateway sees chains of versions and calls them; everything about WebAssembly is below here. A chain is
 //! read with each event and replaced as a whole: an event goes through the chain that was there when it began.
 
+mod background;
 mod bindings;
 mod catalog;
 mod directory;
@@ -213,8 +214,8 @@ impl Plugins {
             match &stamps {
                 Some(stamps) => {
                     let (plugins, dir, stamps) = (self.clone(), dir.clone(), stamps.clone());
-                    // The compiler takes seconds; a panic in it must not end the watch.
-                    let updated = tokio::task::spawn_blocking(move || {
+                    // A panic of the compiler must not end the watch.
+                    let updated = background::run("plugins", move || {
                         plugins.update(&dir, &stamps, Trial::Probation);
                     })
                     .await;

@@ -12,7 +12,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Config};
 
 use super::guest::{Guest, Shared};
-use super::{imports, wasi};
+use super::{background, imports, wasi};
 
 /// How often running code is interrupted to look at its budget.
 const TICK: Duration = Duration::from_millis(1);
@@ -51,6 +51,7 @@ impl Engine {
         // Costs 3.4 times as much for each call, and nothing here needs the component model's own concurrency.
         config.concurrency_support(false);
         config.cache(Some(open_cache(cache)?));
+        background::prepare_compiler();
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
         wasi::add_to_linker(&mut linker)?;

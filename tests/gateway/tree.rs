@@ -67,6 +67,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 16] = [
     ("ipnet", &["config/types/networks.rs"]),
     ("listenfd", &["server/listener.rs"]),
     ("notify", &["plugin/watch.rs"]),
+    ("rayon", &["plugin/background.rs"]),
     ("ppp", &["server/proxy_protocol.rs"]),
     ("prometheus_client", &["metrics", "plugin/instance.rs"]),
     ("reqwest", &["upstream/http.rs"]),

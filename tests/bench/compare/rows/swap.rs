@@ -32,7 +32,7 @@ pub async fn rows() -> Vec<Row> {
         percentile(took, 0.99).as_secs_f64() * 1e6
     };
     let generations = gateway
-        .metric("aileron_plugin_reloads_total{result=\"ok\"}")
+        .metric("aileron_plugin_reloads_total{result=\"loaded\"}")
         .await;
     println!("swaps taken up under load: {generations} of {SWAPS}");
     vec![Row {
