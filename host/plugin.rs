@@ -18,6 +18,7 @@ mod pool;
 mod probation;
 mod reload;
 mod report;
+mod sockets;
 mod stdio;
 mod version;
 mod wasi;
