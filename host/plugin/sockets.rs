@@ -47,9 +47,9 @@ pub(super) fn deny(linker: &mut Linker<Guest>, component: &Component) -> wasmtim
                 }
                 ComponentItem::ComponentFunc(_) if interface.starts_with(SOCKETS) => {
                     let function = format!("{interface} {name}");
-                    linker.instance(interface)?.func_new(name, move |_, _, _, _| {
-                        Err(NoNetwork(function.clone()).into())
-                    })?;
+                    linker
+                        .instance(interface)?
+                        .func_new(name, move |_, _, _, _| Err(NoNetwork(function.clone()).into()))?;
                 }
                 _ => {}
             }
