@@ -115,10 +115,7 @@ async fn sockets_may_be_imported_and_a_call_says_what_to_do_instead() {
     client.send("connect").await;
     assert_eq!(client.ask("after").await, "after");
     let line = gateway.logged(&["plugin failed", "sockets"]).await;
-    for words in [
-        "it called `wasi:sockets/instance-network@0.2.0 instance-network`",
-        "returns `forward`",
-    ] {
+    for words in ["it called `wasi:sockets/instance-network@", "returns `forward`"] {
         assert!(line.contains(words), "{line}");
     }
 }
