@@ -19,6 +19,7 @@ mod pool;
 mod probation;
 mod reload;
 mod report;
+mod sockets;
 mod stdio;
 mod version;
 mod wasi;

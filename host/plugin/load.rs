@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
-use wasmparser::{Parser, Payload as Section};
+use wasmparser::{Parser, Payload as Section, Validator, WasmFeatures};
 use wasmtime::component::{Component, InstancePre};
 use wit_component::ComponentEncoder;
 
@@ -22,6 +22,7 @@ use super::guest::Guest;
 use super::instance::{CallError, Instance};
 use super::pool::Pool;
 use super::probation::Probation;
+use super::sockets::{self, SOCKETS};
 use super::version::{FrameKinds, Interest, Version};
 use crate::config::{PathPattern, Policy};
 use crate::message::Peer;
@@ -65,6 +66,12 @@ pub enum LoadError {
     /// A module that cannot become a component.
     #[error("it cannot be made a component: {0}")]
     NoComponent(String),
+    /// For an engine that runs several calls of an instance at once.
+    #[error(
+        "it is built for the component model's own `async`, which plugins do without; build it synchronously \
+         (componentize-qjs: `--sync`, jco: `--backend-qjs-disable-async`)"
+    )]
+    Async,
     /// The compiler refused.
     #[error("it does not compile: {0}")]
     Compile(String),
@@ -127,7 +134,7 @@ pub(super) fn load(
     let component = component(&bytes)?;
     let component = engine
         .compile(&component)
-        .map_err(|e| LoadError::Compile(format!("{e:#}")))?;
+        .map_err(|e| not_compiled(&component, &e))?;
     metrics.compile.observe(started.elapsed().as_secs_f64());
     let interface = interface_version(engine, &component)?;
     let code = link(engine, &component)?;
@@ -183,6 +190,15 @@ fn component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         .map_err(|e| LoadError::NoComponent(format!("{e:#}")))
 }
 
+/// Why the compiler refused what is valid.
+fn not_compiled(component: &[u8], error: &wasmtime::Error) -> LoadError {
+    let synchronous = WasmFeatures::default().difference(WasmFeatures::CM_ASYNC);
+    match Validator::new_with_features(synchronous).validate_all(component) {
+        Ok(_) => LoadError::Compile(format!("{error:#}")),
+        Err(_) => LoadError::Async,
+    }
+}
+
 /// wit-bindgen leaves the WIT in custom sections of this name.
 fn has_interface(module: &[u8]) -> bool {
     Parser::new(0)
@@ -223,12 +239,17 @@ fn link(engine: &Engine, component: &Component) -> Result<InstancePre<Guest>, Lo
     for (name, _) in component.component_type().imports(engine.wasmtime()) {
         check_import(name)?;
     }
-    let linked = engine.linker().instantiate_pre(component);
+    let linked = if sockets::are_wanted(component) {
+        let mut linker = engine.linker().clone();
+        sockets::deny(&mut linker, component).and_then(|()| linker.instantiate_pre(component))
+    } else {
+        engine.linker().instantiate_pre(component)
+    };
     linked.map_err(|e| LoadError::Link(format!("{e:#}")))
 }
 
 fn check_import(name: &str) -> Result<(), LoadError> {
-    const OFFERED: [&str; 9] = [
+    const OFFERED: [&str; 10] = [
         PACKAGE,
         "wasi:cli/",
         "wasi:clocks/",
@@ -238,9 +259,9 @@ fn check_import(name: &str) -> Result<(), LoadError> {
         "wasi:keyvalue/",
         "wasi:logging/",
         "wasi:random/",
+        SOCKETS,
     ];
-    // Toolchains of scripting languages import sockets for everyone; none can be opened.
-    if OFFERED.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with("wasi:sockets/") {
+    if OFFERED.iter().any(|prefix| name.starts_with(prefix)) {
         return Ok(());
     }
     let cure = if name.starts_with("wasi:http/") {
@@ -310,5 +331,15 @@ mod tests {
         assert!(refusal(b"(module)").contains("text format"));
         assert!(refusal(b"\0asm\x01\0\0\0\x01").contains("complete"));
         assert!(refusal(b"\0asm\x01\0\0\0").contains("wasm-tools component embed"));
+    }
+
+    #[test]
+    fn what_needs_the_component_model_s_async_is_told_from_what_the_compiler_refuses() {
+        let refused = |component: &[u8]| not_compiled(component, &wasmtime::Error::msg("why")).to_string();
+        let empty = b"\0asm\x0d\0\x01\0";
+        assert!(refused(empty).contains("why"));
+        let with_task_cancel = [empty, &b"\x08\x02\x01\x25"[..]].concat();
+        assert!(component(&with_task_cancel).is_ok());
+        assert!(refused(&with_task_cancel).contains("--sync"));
     }
 }

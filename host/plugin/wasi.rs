@@ -19,8 +19,8 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 
 use super::guest::Guest;
 
-/// All of WASI 0.2 but for sockets, which `load` turns into traps: without a grant there is nothing to do with them, and
-/// without sockets and open directories none of the other interfaces can wait but those of `wasi:io`.
+/// All of WASI 0.2 but for what `sockets` adds where it is wanted: without sockets and open directories none of the other
+/// interfaces can wait but those of `wasi:io`.
 pub(super) fn add_to_linker(l: &mut Linker<Guest>) -> wasmtime::Result<()> {
     cli::environment::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
     cli::exit::add_to_linker::<_, WasiCli>(l, Guest::cli)?;

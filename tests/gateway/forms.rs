@@ -106,6 +106,20 @@ async fn an_import_that_plugins_are_not_given_is_refused_with_the_cure() {
     assert_eq!(gateway.plugin("http").await.unwrap()["state"], "refused");
 }
 
+/// Python's toolchain imports them for every plugin.
+#[tokio::test]
+async fn sockets_may_be_imported_and_a_call_says_what_to_do_instead() {
+    let mut gateway = Gateway::with_plugins(&[("sockets", &guest("sockets"))], QUICK).await;
+    let mut client = gateway.connect().await;
+    assert_eq!(client.ask("hello").await, "hello");
+    client.send("connect").await;
+    assert_eq!(client.ask("after").await, "after");
+    let line = gateway.logged(&["plugin failed", "sockets"]).await;
+    for words in ["it called `wasi:sockets/instance-network@", "returns `forward`"] {
+        assert!(line.contains(words), "{line}");
+    }
+}
+
 /// `plugins/build --embed` writes the checksums of all sources beside each built-in plugin; no compiler is needed to see
 /// that one is out of date.
 #[test]
