@@ -6,6 +6,7 @@
 mod background;
 mod bindings;
 mod catalog;
+mod clock;
 mod directory;
 mod engine;
 mod guest;
@@ -115,6 +116,7 @@ impl Plugins {
             connections,
             keyvalue: KeyValue::new(own.keyvalue_limit),
             limits,
+            clock: Arc::default(),
         });
         let engine = Engine::new(own.cache.as_deref(), shared)?;
         let loader = Loader::new(engine, metrics.clone(), config);

@@ -1,21 +1,16 @@
-//! The one wasmtime engine: how code is compiled, what it is linked to, and the clock that interrupts it.
+//! The one wasmtime engine: how code is compiled, and what it is linked to.
 //!
 //! Calls are synchronous on the thread that has the event: no fiber, no task, no lock. So a call must end soon, which the
-//! epoch sees to: an OS thread advances it every millisecond (a guest that never yields would starve a timer of the
-//! async runtime), and each call's budget decides at each tick whether it may go on (see `guest`).
+//! epoch sees to: `clock` advances it, and each call's budget decides at each tick whether it may go on (see `guest`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Config};
 
 use super::guest::{Guest, Shared};
 use super::{background, imports, wasi};
-
-/// How often running code is interrupted to look at its budget.
-const TICK: Duration = Duration::from_millis(1);
 
 /// Compiles and links; cheap to share.
 pub(super) struct Engine {
@@ -56,7 +51,11 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         wasi::add_to_linker(&mut linker)?;
         imports::add_to_linker(&mut linker)?;
-        start_ticker(&wasmtime).map_err(EngineError::Ticker)?;
+        let longest = shared.limits.longest_call();
+        shared
+            .clock
+            .start(wasmtime.weak(), longest)
+            .map_err(EngineError::Ticker)?;
         Ok(Self {
             wasmtime,
             linker,
@@ -123,20 +122,5 @@ fn private_dir(dir: &Path) -> std::io::Result<()> {
     if found.permissions().mode() & 0o077 != 0 {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
     }
-    Ok(())
-}
-
-/// Advances the epoch until the engine is gone.
-fn start_ticker(engine: &wasmtime::Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    std::thread::Builder::new()
-        .name("epoch".to_owned())
-        .spawn(move || {
-            while let Some(engine) = engine.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(TICK);
-            }
-        })?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
 
+use super::clock::Clock;
 use super::keyvalue::KeyValue;
 use super::stdio::LogStream;
 use crate::message::Peer;
@@ -45,11 +46,19 @@ pub(super) struct Limits {
     pub(super) transfer: usize,
 }
 
+impl Limits {
+    /// By the clock; longer than any call is let go on.
+    pub(super) fn longest_call(&self) -> Duration {
+        self.time * CLOCK_FACTOR + CLOCK_SLACK * 2
+    }
+}
+
 /// What all instances of all plugins share.
 pub(super) struct Shared {
     pub(super) connections: Arc<dyn Connections>,
     pub(super) keyvalue: KeyValue,
     pub(super) limits: Limits,
+    pub(super) clock: Arc<Clock>,
 }
 
 /// Tables hold function references; no honest plugin has as many.

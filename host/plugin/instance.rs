@@ -72,6 +72,7 @@ impl Instance {
     /// Instantiates; runs the plugin's start code within the limits of a call.
     pub(super) fn new(pre: &InstancePre<Guest>, guest: Guest, gauge: &Gauge) -> Result<Self, CallError> {
         let limits = guest.shared.limits;
+        guest.shared.clock.call_begins();
         let mut store = Store::new(pre.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(limits.transfer);
@@ -122,6 +123,7 @@ impl Instance {
         let guest = self.store.data_mut();
         guest.budget.renew();
         guest.memory.refused = false;
+        guest.shared.clock.call_begins();
         self.store.set_epoch_deadline(1);
     }
 

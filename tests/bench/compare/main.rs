@@ -1,5 +1,5 @@
 //! The gateway side by side with its references, in one run: `tests/bench/run` sets up what it takes and writes what comes
-//! of it into `tests/bench/results.md` and `results.svg`.
+//! of it into the README and `tests/bench/results.svg`.
 //!
 //! Contenders take turns within each round, so that a machine that is busy for a moment disturbs all alike; medians of the
 //! rounds count, and their ratios. The load comes from the same machine and shares its processors with each server.

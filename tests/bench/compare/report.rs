@@ -1,4 +1,4 @@
-//! What was measured, as a table and as a picture.
+//! What was measured, as a table and as a picture: what the README shows.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -152,9 +152,32 @@ pub fn plot(rows: &[Row], path: &Path) -> Result<(), Box<dyn std::error::Error>>
     Ok(())
 }
 
-/// Into the files that the README shows.
+const BEGIN: &str = "<!-- measured by tests/bench/run -->\n";
+const END: &str = "<!-- end of what was measured -->\n";
+
+/// Into the README, between its marks, and the picture that it shows.
 pub fn write(rows: &[Row]) {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench");
-    std::fs::write(place.join("results.md"), table(rows)).unwrap();
-    plot(rows, &place.join("results.svg")).unwrap();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    plot(rows, &repository.join("tests/bench/results.svg")).unwrap();
+    let readme = repository.join("README.md");
+    let text = std::fs::read_to_string(&readme).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("the README has the mark");
+    let (_, after) = rest.split_once(END).expect("the README has the other mark");
+    let text = format!("{before}{BEGIN}{}\n\n{}{END}{after}", machine(), table(rows));
+    std::fs::write(readme, text).unwrap();
+}
+
+/// What it was measured on.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown processor", |model| {
+        model.trim_start_matches(['\t', ' ', ':'])
+    });
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let cores = std::thread::available_parallelism().unwrap();
+    format!(
+        "On {cores} virtual cores of an {model}, Linux {}, all of it on loopback:",
+        kernel.trim()
+    )
 }

@@ -1,0 +1,56 @@
+//! The clock that interrupts guests: an OS thread that advances the engine's epoch every millisecond (a guest that never
+//! yields would starve a timer of the async runtime). While nothing is called it rests, as most gateways do at night.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use wasmtime::EngineWeak;
+
+/// How often running code is interrupted to look at its budget.
+const TICK: Duration = Duration::from_millis(1);
+/// At rest it looks now and then whether the engine is gone.
+const REST: Duration = Duration::from_secs(1);
+
+/// Starts to tick with the first call.
+#[derive(Default)]
+pub(super) struct Clock {
+    /// A call has begun since the last tick.
+    is_wanted: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Clock {
+    /// Starts the thread, which ends with the engine. It rests when no call has begun for longer than any may take.
+    pub(super) fn start(self: &Arc<Self>, engine: EngineWeak, longest: Duration) -> std::io::Result<()> {
+        let clock = self.clone();
+        let ticking = thread::Builder::new().name("epoch".to_owned()).spawn(move || {
+            let mut wanted = Instant::now();
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                if clock.is_wanted.swap(false, Ordering::Relaxed) {
+                    wanted = Instant::now();
+                }
+                if wanted.elapsed() < longest {
+                    thread::sleep(TICK);
+                } else {
+                    thread::park_timeout(REST);
+                }
+            }
+        })?;
+        self.thread.get_or_init(|| ticking.thread().clone());
+        Ok(())
+    }
+
+    /// A call begins, and is to be interrupted from now on.
+    pub(super) fn call_begins(&self) {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            self.is_wanted.store(true, Ordering::Relaxed);
+            if let Some(thread) = self.thread.get() {
+                thread.unpark();
+            }
+        }
+    }
+}
