@@ -299,11 +299,12 @@ impl Plugins {
             }
         }
         let known = self.catalog().known();
+        let mut loads = Vec::new();
         for step in reload::plan(&known, &found) {
             match step {
                 Step::Load(file) => {
                     if let Some(content) = contents.remove(&file) {
-                        self.load(dir, &file, content, trial);
+                        loads.push((file, content));
                     }
                 }
                 Step::Forgive(file) => self.change(|catalog| catalog.forgive(&file)),
@@ -311,13 +312,14 @@ impl Plugins {
                 Step::Remove(file) => self.change(|catalog| catalog.remove(&file)),
             }
         }
+        background::each(loads, |(file, content)| self.load(dir, &file, content, trial));
     }
 
     /// Each plugin that is ready serves at once: the next one may compile for seconds.
     fn load(&self, dir: &Path, file: &str, content: Content, trial: Trial) {
         let started = Instant::now();
         let name = directory::plugin_name(file);
-        let loaded = self.loader.load(dir.join(file), name, content.bytes, trial);
+        let loaded = self.loader.load(dir.join(file), name, &content, trial);
         self.change(|catalog| match loaded {
             Ok(version) => catalog.take_over(file, version, started.elapsed()),
             Err(error) => catalog.refuse(file, Refusal::new(content.hash, error.to_string())),

@@ -1,5 +1,9 @@
 //! Work of seconds, the compiler's above all: on threads of low priority, so that nobody's frame waits for it.
 
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// As nice(1) counts: a tenth of a processor that others want, and all of one that nobody wants.
@@ -13,8 +17,8 @@ pub(super) struct Lost;
 /// Does work on a thread of its own, and waits for it.
 pub(super) async fn run(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Lost> {
     let (done, is_done) = oneshot::channel();
-    let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+    let runtime = Handle::current();
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         // A plugin may start a timer of WASI, which belongs to a runtime.
         let _entered = runtime.enter();
         step_back();
@@ -23,6 +27,31 @@ pub(super) async fn run(name: &str, work: impl FnOnce() + Send + 'static) -> Res
     });
     thread.map_err(|_| Lost)?;
     is_done.await.map_err(|_| Lost)
+}
+
+/// Does the same with each of these, with as many at a time as there are processors, and waits until all is done. The threads
+/// have the priority of the one that calls.
+pub(super) fn each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
+    let threads = thread::available_parallelism()
+        .map_or(1, Into::into)
+        .min(items.len());
+    if threads < 2 {
+        return items.into_iter().for_each(work);
+    }
+    let runtime = Handle::try_current().ok();
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                // A plugin may start a timer of WASI, which belongs to a runtime.
+                let _entered = runtime.as_ref().map(Handle::enter);
+                while let Some(item) = next() {
+                    work(item);
+                }
+            });
+        }
+    });
 }
 
 /// Has the compiler's threads step back too. They are those of rayon, for the whole process; whoever comes first sets them

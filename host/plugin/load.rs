@@ -4,6 +4,7 @@
 //! modules become components here. Then it is compiled, linked, instantiated and configured: a record that does not match
 //! or a bad setting shows only in the last two.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,10 +30,12 @@ use crate::message::Peer;
 use crate::metrics::Metrics;
 
 /// What is to be loaded.
-pub(super) struct Candidate {
+pub(super) struct Candidate<'a> {
     pub(super) name: Arc<str>,
     pub(super) file: Option<PathBuf>,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: &'a [u8],
+    /// Of these bytes.
+    pub(super) hash: String,
     pub(super) settings: Vec<(String, String)>,
     pub(super) policy: Policy,
     pub(super) probation: Option<Probation>,
@@ -112,17 +115,17 @@ pub(super) fn hash(bytes: &[u8]) -> String {
 pub(super) fn load(
     engine: &Engine,
     metrics: &Arc<Metrics>,
-    candidate: Candidate,
+    candidate: Candidate<'_>,
 ) -> Result<Version, LoadError> {
     let Candidate {
         name,
         file,
         bytes,
+        hash,
         settings,
         policy,
         probation,
     } = candidate;
-    let hash = hash(&bytes);
     if let Some(allowed) = policy.sha256.filter(|allowed| *allowed != hash) {
         return Err(LoadError::Pinned {
             name,
@@ -131,7 +134,7 @@ pub(super) fn load(
         });
     }
     let started = Instant::now();
-    let component = component(&bytes)?;
+    let component = component(bytes)?;
     let component = engine
         .compile(&component)
         .map_err(|e| not_compiled(&component, &e))?;
@@ -166,15 +169,16 @@ pub(super) fn load(
     })
 }
 
-/// Whatever form a plugin has, as a component.
-fn component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+/// Whatever form a plugin has, as a component. What is one already is left to the compiler to judge, unless it has done so
+/// before: to look through the megabytes of a scripting language takes a while.
+fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(LoadError::NotWasm(bytes.iter().take(16).copied().collect()));
     }
-    wasmparser::validate(bytes).map_err(|e| LoadError::Invalid(e.to_string()))?;
     if Parser::is_component(bytes) {
-        return Ok(bytes.to_vec());
+        return Ok(Cow::Borrowed(bytes));
     }
+    validate(bytes)?;
     if !has_interface(bytes) {
         return Err(LoadError::NoInterface);
     }
@@ -187,11 +191,21 @@ fn component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
             )
         })
         .and_then(|encoder| encoder.validate(true).encode())
+        .map(Cow::Owned)
         .map_err(|e| LoadError::NoComponent(format!("{e:#}")))
 }
 
-/// Why the compiler refused what is valid.
+fn validate(bytes: &[u8]) -> Result<(), LoadError> {
+    wasmparser::validate(bytes)
+        .map(drop)
+        .map_err(|e| LoadError::Invalid(e.to_string()))
+}
+
+/// Why the compiler refused it.
 fn not_compiled(component: &[u8], error: &wasmtime::Error) -> LoadError {
+    if let Err(invalid) = validate(component) {
+        return invalid;
+    }
     let synchronous = WasmFeatures::default().difference(WasmFeatures::CM_ASYNC);
     match Validator::new_with_features(synchronous).validate_all(component) {
         Ok(_) => LoadError::Compile(format!("{error:#}")),

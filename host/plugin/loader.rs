@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::directory;
+use super::directory::{self, Content};
 use super::engine::Engine;
 use super::load::{self, Candidate, LoadError};
 use super::probation::Probation;
@@ -65,14 +65,15 @@ impl Loader {
         &self,
         file: PathBuf,
         name: &str,
-        bytes: Vec<u8>,
+        content: &Content,
         trial: Trial,
     ) -> Result<Version, LoadError> {
         let wishes = self.wishes.load();
         let candidate = Candidate {
             name: name.into(),
             file: Some(file),
-            bytes,
+            bytes: &content.bytes,
+            hash: content.hash.clone(),
             settings: by_name(&wishes.settings, name),
             policy: by_name(&wishes.policies, name),
             probation: self.begin(trial),
@@ -86,7 +87,8 @@ impl Loader {
         let candidate = Candidate {
             name: name.into(),
             file: None,
-            bytes: bytes.to_vec(),
+            bytes,
+            hash: load::hash(bytes),
             settings: wishes.of_built_in(name),
             policy: by_name(&wishes.policies, name),
             probation: None,

@@ -47,7 +47,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
 ];
 
 /// A library, and the only places that may name it.
-const NAMED_ONLY_IN: [(&str, &[&str]); 16] = [
+const NAMED_ONLY_IN: [(&str, &[&str]); 17] = [
     (
         "arc_swap",
         &[
