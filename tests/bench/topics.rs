@@ -1,7 +1,8 @@
 //! What topics cost: a hundred thousand subscribers of one topic, and a hundred thousand topics with a subscriber each.
 //!
-//! `cargo bench --bench topics`. It is the registry alone, without sockets: what a publication costs before any session
-//! writes. The reference in each line is a bare queue, since a publication is at least so many of them.
+//! `cargo bench --bench topics [-- 1000000]`, for another number. It is the registry alone, without sockets: what a
+//! publication costs before any session writes. The reference in each line is a bare queue, since a publication is at
+//! least so many of them.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,22 +18,23 @@ use aileron::message::{Payload, Peer};
 use aileron::outbox::{Outbound, Outbox};
 use aileron::registry::{Kept, Limits, Registration, Registry, Retention};
 
-const MANY: usize = 100_000;
 const ROUNDS: usize = 9;
 
 fn main() {
-    println!("medians of {ROUNDS} rounds, {MANY} connections");
+    let number = std::env::args().find_map(|argument| argument.parse().ok());
+    let many = number.unwrap_or(100_000);
+    println!("medians of {ROUNDS} rounds, {many} connections");
     let before = memory();
     let registry = registry();
-    let clients = connect(&registry);
+    let clients = connect(&registry, many);
     println!(
         "a connection in the registry: {} bytes",
-        (memory() - before) / MANY
+        (memory() - before) / many
     );
     // First, while the allocator has nothing to give out again: what it holds is what is measured.
     many_topics(&registry, &clients);
     drop(clients);
-    let clients = connect(&registry);
+    let clients = connect(&registry, many);
     one_topic(&registry, &clients);
 }
 
@@ -58,7 +60,7 @@ fn registry() -> Arc<Registry> {
 
 type Client = (String, Registration, Arc<Outbox>);
 
-fn connect(registry: &Arc<Registry>) -> Vec<Client> {
+fn connect(registry: &Arc<Registry>, many: usize) -> Vec<Client> {
     let one = |n: usize| {
         let id = format!("127.0.0.1:{n}");
         let peer = Peer::new(
@@ -71,7 +73,7 @@ fn connect(registry: &Arc<Registry>) -> Vec<Client> {
         let outbox = registry.outbox();
         (id, registry.register(Arc::new(peer), outbox.clone()), outbox)
     };
-    (0..MANY).map(one).collect()
+    (0..many).map(one).collect()
 }
 
 fn one_topic(registry: &Arc<Registry>, clients: &[Client]) {
@@ -84,12 +86,12 @@ fn one_topic(registry: &Arc<Registry>, clients: &[Client]) {
         let each = started.elapsed() / clients.len() as u32;
         println!(
             "\none topic `{topic}`: a subscription takes {each:?} and {} bytes",
-            (memory() - before) / MANY
+            (memory() - before) / clients.len()
         );
         clients.iter().for_each(|(_, _, outbox)| drain(outbox));
         let publish = || {
             let published = registry.publish(topic, &message(), &[]).expect("it fits");
-            assert_eq!(published.recipients, MANY);
+            assert_eq!(published.recipients, clients.len());
         };
         let bare = || {
             for (_, _, outbox) in clients {
@@ -108,10 +110,11 @@ fn many_topics(registry: &Arc<Registry>, clients: &[Client]) {
     }
     let each = started.elapsed() / clients.len() as u32;
     println!(
-        "\n{MANY} topics: a topic and its subscription take {each:?} and {} bytes",
-        (memory() - before) / MANY
+        "\n{} topics: a topic and its subscription take {each:?} and {} bytes",
+        clients.len(),
+        (memory() - before) / clients.len()
     );
-    let names: Vec<_> = (0..MANY).map(|n| format!("topic.{n}")).collect();
+    let names: Vec<_> = (0..clients.len()).map(|n| format!("topic.{n}")).collect();
     let publish = || {
         for name in &names {
             registry.publish(name, &message(), &[]).expect("it fits");
@@ -139,7 +142,7 @@ fn compare(what: &str, publish: impl Fn(), bare: impl Fn(), clients: &[Client]) 
     let (time, bare) = (median(times), median(bare_times));
     println!(
         "  {what}: {time:?}, {:?} for each delivery; bare queues {bare:?}; {:.2} x",
-        time / MANY as u32,
+        time / clients.len() as u32,
         time.as_secs_f64() / bare.as_secs_f64()
     );
 }
