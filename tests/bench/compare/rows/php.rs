@@ -91,7 +91,7 @@ pub async fn rows() -> Vec<Row> {
             let turns = loops
                 .iter_mut()
                 .map(|(name, exchange, sockets): &mut (_, &Exchange, Vec<_>)| {
-                    turn(*name, |time| exchange.run(sockets, time, |_| {}).per_second())
+                    turn(name, |time| exchange.run(sockets, time, |_| {}).per_second())
                 });
             rows.push(compete(what, Unit::PerSecond, turns.collect(), targets));
         };
