@@ -1,11 +1,10 @@
 //! One connection to PHP-FPM, and one request on it at a time.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::pin::pin;
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -91,15 +90,13 @@ impl Connection {
 
     /// Whether the other side has neither closed the connection nor sent what nobody asked for.
     ///
-    /// Asks the kernel, through a second descriptor of the same socket: tokio only knows what its driver has last
-    /// heard, which can be older than the end of an FPM child.
+    /// Asks the kernel: tokio only knows what its driver has last heard, which can be older than the end of an FPM child.
     pub(super) fn is_quiet(&self) -> bool {
-        let descriptor = match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd().try_clone_to_owned(),
-            Stream::Unix(stream) => stream.as_fd().try_clone_to_owned(),
+        let read = match &self.stream {
+            Stream::Tcp(stream) => rustix::io::read(stream, &mut [0]),
+            Stream::Unix(stream) => rustix::io::read(stream, &mut [0]),
         };
-        let read = descriptor.and_then(|descriptor| File::from(descriptor).read(&mut [0]));
-        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        read == Err(Errno::AGAIN)
     }
 
     /// Sends a request and reads the answer to it. The connection comes back if it can be used again; otherwise, and

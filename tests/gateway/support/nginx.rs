@@ -67,6 +67,8 @@ impl Nginx {
             events {{ worker_connections 1024; }}
             http {{
                 access_log off;
+                # The usual thousand would be gone within a second of a benchmark.
+                keepalive_requests 1000000000;
                 client_max_body_size 64m;
                 client_body_temp_path {path}/body;
                 fastcgi_temp_path {path}/fastcgi;
