@@ -46,6 +46,9 @@ async fn main() {
         if is_wanted(name) {
             for row in measured.await {
                 println!("{}", row.markdown());
+                for target in &row.targets {
+                    println!("    {}", row.judge(target));
+                }
                 rows.push(row);
             }
         }

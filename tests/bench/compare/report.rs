@@ -74,9 +74,13 @@ impl Row {
         contender.expect("a contender of this row").median()
     }
 
-    /// `0.93 x bare (at least 0.92)`
-    fn judge(&self, target: &Target) -> String {
-        let ratio = self.contenders[0].median() / self.of(target.of);
+    fn ratio(&self, target: &Target) -> f64 {
+        self.contenders[0].median() / self.of(target.of)
+    }
+
+    /// `0.93 × bare (at least 0.92)`
+    pub fn judge(&self, target: &Target) -> String {
+        let ratio = self.ratio(target);
         let (word, is_met) = match self.unit.is_better_if_less() {
             true => ("at most", ratio <= target.ratio),
             false => ("at least", ratio >= target.ratio),
@@ -90,12 +94,15 @@ impl Row {
             let figure = self.unit.show(contender.median());
             format!("{} {figure}", contender.name)
         });
-        let verdicts: Vec<_> = self.targets.iter().map(|target| self.judge(target)).collect();
+        let ratios = self
+            .targets
+            .iter()
+            .map(|target| format!("{:.2} × {}", self.ratio(target), target.of));
         format!(
             "| {} | {} | {} |",
             self.what,
             figures.collect::<Vec<_>>().join("<br>"),
-            verdicts.join("<br>")
+            ratios.collect::<Vec<_>>().join("<br>")
         )
     }
 }
@@ -137,7 +144,8 @@ pub fn plot(rows: &[Row], path: &Path) -> Result<(), Box<dyn std::error::Error>>
         for (n, contender) in row.contenders.iter().enumerate() {
             let value = contender.median();
             let end = LEFT + (value / most * LONGEST) as i32;
-            let color = if n == 0 { ours } else { theirs };
+            let is_ours = n == 0 || contender.name.starts_with("aileron");
+            let color = if is_ours { ours } else { theirs };
             area.draw(&Text::new(contender.name, (24, y + 1), text.clone()))?;
             area.draw(&Rectangle::new(
                 [(LEFT, y + 1), (end, y + BAR - 3)],

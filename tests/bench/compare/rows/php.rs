@@ -69,12 +69,12 @@ pub async fn rows() -> Vec<Row> {
         (
             16,
             "frames answered by PHP, 16 connections, FastCGI",
-            "the same through nginx, 16 connections",
+            "frames answered by PHP through nginx, 16 connections",
         ),
         (
             64,
             "frames answered by PHP, 64 connections, FastCGI",
-            "the same through nginx, 64 connections",
+            "frames answered by PHP through nginx, 64 connections",
         ),
     ] {
         let mut loops = [
