@@ -11,22 +11,24 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Type};
 
+use crate::wire;
+
 /// How long an answer may take before it is missed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A kind of exchange.
-#[derive(Clone)]
 pub struct Exchange {
     /// Where it goes.
     pub place: Place,
     /// What is sent and answered once, before the first request: a handshake. May be empty.
     pub hello: Vec<u8>,
     pub request: Vec<u8>,
+    /// What each answer holds: another one would be an error, which is quickly made.
+    pub answer: String,
     /// The length of the answer at the front of these bytes, once it is there as a whole.
     pub whole: fn(&[u8]) -> Option<usize>,
 }
 
-#[derive(Clone)]
 pub enum Place {
     Tcp(SocketAddr),
     Unix(String),
@@ -68,6 +70,28 @@ pub struct Socket {
 }
 
 impl Exchange {
+    /// A text over a WebSocket, and the same text back.
+    pub fn text(address: SocketAddr, path: &str, text: &str) -> Self {
+        Self {
+            place: Place::Tcp(address),
+            hello: wire::handshake(path),
+            request: wire::text_frame(text),
+            answer: text.to_owned(),
+            whole: wire::whole_frame,
+        }
+    }
+
+    /// The length of the answer at the front of these bytes, once it is there as a whole. It must be the right one.
+    fn answered(&self, bytes: &[u8]) -> Option<usize> {
+        let length = (self.whole)(bytes)?;
+        let answer = &bytes[..length];
+        let is_right = answer
+            .windows(self.answer.len())
+            .any(|part| part == self.answer.as_bytes());
+        assert!(is_right, "{:?}", String::from_utf8_lossy(answer));
+        Some(length)
+    }
+
     /// Connects, and shakes hands. From an address of loopback, of which each has ports of its own.
     pub fn connect(&self, n: usize) -> Socket {
         let stream: Box<dyn Stream> = match &self.place {
@@ -122,7 +146,7 @@ impl Exchange {
                     let sent = Instant::now();
                     stream.write_all(&exchange.request).unwrap();
                     let mut filled = 0;
-                    while (exchange.whole)(&buffer[..filled]).is_none() {
+                    while exchange.answered(&buffer[..filled]).is_none() {
                         let n = stream.read(&mut buffer[filled..]).unwrap();
                         assert_ne!(n, 0, "the server has gone");
                         filled += n;
@@ -157,7 +181,7 @@ impl Exchange {
                 socket.ask(&self.request);
             }
             let is_done = attend(sockets, PATIENCE, |socket, bytes| {
-                socket.take(bytes, self.whole, |socket| {
+                socket.take(bytes, self, |socket| {
                     let now = start.elapsed();
                     answers.push((now, socket.sent.elapsed()));
                     if now < time {
@@ -188,7 +212,7 @@ impl Exchange {
             std::thread::scope(|scope| {
                 scope.spawn(publish);
                 attend(sockets, patience, |socket, bytes| {
-                    socket.take(bytes, self.whole, |_| {
+                    socket.take(bytes, self, |_| {
                         let now = start.elapsed();
                         answers.push((now, now));
                         missing -= 1;
@@ -275,26 +299,14 @@ impl Socket {
     }
 
     /// Takes bytes in, and tells of each answer that is whole.
-    fn take(&mut self, bytes: &[u8], whole: fn(&[u8]) -> Option<usize>, mut answered: impl FnMut(&mut Self)) {
-        if self.rest.is_empty() && whole(bytes) == Some(bytes.len()) {
+    fn take(&mut self, bytes: &[u8], exchange: &Exchange, mut answered: impl FnMut(&mut Self)) {
+        if self.rest.is_empty() && exchange.answered(bytes) == Some(bytes.len()) {
             return answered(self);
         }
         self.rest.extend_from_slice(bytes);
-        while let Some(length) = whole(&self.rest) {
+        while let Some(length) = exchange.answered(&self.rest) {
             self.rest.drain(..length);
             answered(self);
-        }
-    }
-}
-
-impl Exchange {
-    /// A text over a WebSocket, whose answer is a frame.
-    pub fn text(address: SocketAddr, path: &str, text: &str) -> Self {
-        Self {
-            place: Place::Tcp(address),
-            hello: super::wire::handshake(path),
-            request: super::wire::text_frame(text),
-            whole: super::wire::whole_frame,
         }
     }
 }

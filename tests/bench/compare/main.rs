@@ -35,8 +35,8 @@ async fn main() {
         .skip(1)
         .filter(|word| word != "--bench")
         .collect();
-    if let [echo, address] = words.as_slice()
-        && echo == "echo"
+    if let [serve, address] = words.as_slice()
+        && serve == "serve-echo"
     {
         return servers::serve_echo(address).await;
     }

@@ -100,7 +100,7 @@ impl Server {
     pub async fn bare_echo() -> Self {
         Self::start(|address, _| {
             let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["echo", &address.to_string()]);
+            command.args(["serve-echo", &address.to_string()]);
             command
         })
         .await

@@ -33,6 +33,7 @@ pub async fn rows() -> Vec<Row> {
         place: Place::Unix(for_bare.listen().to_owned()),
         hello: Vec::new(),
         request: wire::fastcgi(&script, &wire::form(TEXT)),
+        answer: TEXT.to_owned(),
         whole: wire::whole_fastcgi,
     };
     let web = Exchange {
@@ -43,6 +44,7 @@ pub async fn rows() -> Vec<Row> {
             "application/x-www-form-urlencoded",
             &wire::form(TEXT),
         ),
+        answer: TEXT.to_owned(),
         whole: wire::whole_http,
     };
     let [article, direct, through] = [article.address, direct.clients, through.clients]

@@ -131,7 +131,7 @@ impl Publisher {
         (path, body): (&str, &str),
         pace: Duration,
     ) -> Self {
-        let exchange = Exchange::text(subscribers, target, "");
+        let exchange = Exchange::text(subscribers, target, TEXT);
         Self {
             name,
             sockets: (0..SUBSCRIBERS)
