@@ -62,6 +62,16 @@ pub fn percentile(durations: impl Iterator<Item = Duration>, share: f64) -> Dura
 pub trait Stream: Read + Write + Source + Send {}
 impl<S: Read + Write + Source + Send> Stream for S {}
 
+pub trait ReadWrite: Read + Write {}
+impl<S: Read + Write> ReadWrite for S {}
+
+/// Waits for each answer in the kernel.
+pub struct Client<'a> {
+    exchange: &'a Exchange,
+    stream: Box<dyn ReadWrite>,
+    buffer: Vec<u8>,
+}
+
 pub struct Socket {
     stream: Box<dyn Stream>,
     sent: Instant,
@@ -136,35 +146,36 @@ impl Exchange {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
-    /// One request after the other over one connection, by the simplest of all clients.
-    pub fn alone(&self, time: Duration) -> Measured {
-        fn run<S: Read + Write>(exchange: &Exchange, mut stream: S, time: Duration) -> Measured {
-            let mut buffer = vec![0; 64 * 1024];
-            measure(|start| {
-                let mut answers = Vec::new();
-                while start.elapsed() < time {
-                    let sent = Instant::now();
-                    stream.write_all(&exchange.request).unwrap();
-                    let mut filled = 0;
-                    while exchange.answered(&buffer[..filled]).is_none() {
-                        let n = stream.read(&mut buffer[filled..]).unwrap();
-                        assert_ne!(n, 0, "the server has gone");
-                        filled += n;
-                    }
-                    answers.push((start.elapsed(), sent.elapsed()));
-                }
-                answers
-            })
-        }
-        match &self.place {
+    /// The simplest of all clients, connected.
+    pub fn client(&self) -> Client<'_> {
+        let stream: Box<dyn ReadWrite> = match &self.place {
             Place::Tcp(address) => {
                 let stream = TcpStream::connect(address).unwrap();
                 stream.set_nodelay(true).unwrap();
                 self.shake_hands(&stream);
-                run(self, stream, time)
+                Box::new(stream)
             }
-            Place::Unix(path) => run(self, UnixStream::connect(path).unwrap(), time),
+            Place::Unix(path) => Box::new(UnixStream::connect(path).unwrap()),
+        };
+        Client {
+            exchange: self,
+            stream,
+            buffer: vec![0; 64 * 1024],
         }
+    }
+
+    /// One request after the other by one client.
+    pub fn alone(&self, time: Duration) -> Measured {
+        let mut client = self.client();
+        measure(|start| {
+            let mut answers = Vec::new();
+            while start.elapsed() < time {
+                let sent = Instant::now();
+                client.ask();
+                answers.push((start.elapsed(), sent.elapsed()));
+            }
+            answers
+        })
     }
 
     /// Over all these sockets at once for so long, to the last answer. `meanwhile` is called again and again.
@@ -289,6 +300,19 @@ fn attend(
         poll.registry().deregister(&mut socket.stream).unwrap();
     }
     !is_wanted
+}
+
+impl Client<'_> {
+    /// Sends the request and reads the answer.
+    pub fn ask(&mut self) {
+        self.stream.write_all(&self.exchange.request).unwrap();
+        let mut filled = 0;
+        while self.exchange.answered(&self.buffer[..filled]).is_none() {
+            let n = self.stream.read(&mut self.buffer[filled..]).unwrap();
+            assert_ne!(n, 0, "the server has gone");
+            filled += n;
+        }
+    }
 }
 
 impl Socket {

@@ -11,16 +11,18 @@ pub fn handshake(target: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A text frame of a client, short enough for one byte of length. The mask is not zero, so that it is work to undo it.
+/// A text frame of a client (RFC 6455 section 5.2), of less than 64 KiB. The mask is not zero, so that it is work to undo it.
 pub fn text_frame(text: &str) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
-    let length = u8::try_from(text.len()).unwrap();
-    assert!(length < 126);
     let masked = text
         .bytes()
         .zip(mask.iter().cycle())
         .map(|(byte, mask)| byte ^ mask);
-    let head = [0x81, 0x80 | length].into_iter().chain(mask);
+    let length = match u16::try_from(text.len()).unwrap() {
+        length @ ..126 => vec![0x80 | length as u8],
+        length => [[0x80 | 126].as_slice(), &length.to_be_bytes()].concat(),
+    };
+    let head = [0x81].into_iter().chain(length).chain(mask);
     head.chain(masked).collect()
 }
 
