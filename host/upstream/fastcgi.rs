@@ -80,7 +80,7 @@ impl FastCgi {
     pub fn new(settings: Settings) -> Self {
         let places = settings.keep.min(Semaphore::MAX_PERMITS);
         Self {
-            script: Script::new(settings.script.clone()),
+            script: Script::new(&settings.script),
             places: (places > 0).then(|| Semaphore::new(places)),
             idle: Mutex::default(),
             settings,

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::record::{PairTooLong, ParamsWriter};
+use super::record::{MAX_CONTENT, PairTooLong, ParamsWriter, put_pair};
 use crate::message::{Failure, Request};
 
 const SOFTWARE: &str = concat!("aileron/", env!("CARGO_PKG_VERSION"));
@@ -27,29 +27,54 @@ const LEFT_OUT: [&str; 12] = [
     "proxy",
 ];
 
-/// The PHP file to run, as the variables name it.
+/// The PHP file to run, and what the variables say of it whatever the request is.
 #[derive(Debug)]
 pub(super) struct Script {
-    /// The absolute path.
-    filename: String,
     /// The path that a browser would ask for: the file's name after a `/`.
     name: String,
-    /// The directory.
-    root: String,
+    /// Those variables, encoded once for all requests; or why no request can have them.
+    variables: Result<Vec<u8>, Failure>,
 }
 
 impl Script {
-    pub(super) fn new(filename: String) -> Self {
-        let (root, base) = filename.rsplit_once('/').unwrap_or(("", &filename));
+    /// Takes the absolute path.
+    pub(super) fn new(filename: &str) -> Self {
+        let (root, base) = filename.rsplit_once('/').unwrap_or(("", filename));
+        let root = if root.is_empty() { "/" } else { root };
         let name = format!("/{base}");
-        let root = if root.is_empty() { "/" } else { root }.to_owned();
-        Self { filename, name, root }
+        let variables = [
+            ("GATEWAY_INTERFACE", "CGI/1.1"),
+            ("SERVER_SOFTWARE", SOFTWARE),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            // PHP makes PHP_SELF from SCRIPT_NAME, as long as there is no PATH_INFO.
+            ("SCRIPT_FILENAME", filename),
+            ("SCRIPT_NAME", &name),
+            ("DOCUMENT_ROOT", root),
+            ("DOCUMENT_URI", &name),
+            // The client of these requests is the gateway itself.
+            ("REMOTE_ADDR", "127.0.0.1"),
+            ("REMOTE_PORT", "0"),
+            ("SERVER_ADDR", "127.0.0.1"),
+        ];
+        let mut encoded = Vec::new();
+        let variables = variables
+            .into_iter()
+            .try_for_each(|(name, value)| {
+                check(name, value)?;
+                put_pair(&mut encoded, name, value).map_err(|PairTooLong| too_long(name, value))?;
+                let fits = encoded.len() <= MAX_CONTENT;
+                fits.then_some(()).ok_or_else(|| too_long(name, value))
+            })
+            .map(|()| encoded);
+        Self { name, variables }
     }
 }
 
 /// Writes all variables of a request. A request that cannot be put into them is refused as `bad-request`.
 pub(super) fn put_params(out: &mut Vec<u8>, script: &Script, request: &Request) -> Result<(), Failure> {
     let mut params = ParamsWriter::new(out);
+    let variables = script.variables.as_ref().map_err(Failure::clone)?;
+    params.put_encoded(variables);
     put_variables(&mut params, script, request)?;
     put_headers(&mut params, request)?;
     params.end();
@@ -74,23 +99,11 @@ fn put_variables(params: &mut ParamsWriter<'_>, script: &Script, request: &Reque
     let (server_name, server_port) = host_and_port(header(request, "host").unwrap_or_default());
     let length = request.body.len().to_string();
     let variables = [
-        ("GATEWAY_INTERFACE", "CGI/1.1"),
-        ("SERVER_SOFTWARE", SOFTWARE),
-        ("SERVER_PROTOCOL", "HTTP/1.1"),
         ("REQUEST_METHOD", method),
-        // PHP makes PHP_SELF from SCRIPT_NAME, as long as there is no PATH_INFO.
-        ("SCRIPT_FILENAME", &script.filename),
-        ("SCRIPT_NAME", &script.name),
-        ("DOCUMENT_ROOT", &script.root),
-        ("DOCUMENT_URI", &script.name),
         ("REQUEST_URI", &uri),
         ("QUERY_STRING", &request.query),
         // Always there, as it is under nginx, though RFC 3875 section 4.1.2 has it only with a body.
         ("CONTENT_LENGTH", &length),
-        // The client of this request is the gateway itself.
-        ("REMOTE_ADDR", "127.0.0.1"),
-        ("REMOTE_PORT", "0"),
-        ("SERVER_ADDR", "127.0.0.1"),
         ("SERVER_NAME", server_name),
         ("SERVER_PORT", server_port),
     ];
@@ -137,18 +150,27 @@ fn put_headers(params: &mut ParamsWriter<'_>, request: &Request) -> Result<(), F
 }
 
 fn put(params: &mut ParamsWriter<'_>, name: &str, value: &str) -> Result<(), Failure> {
-    // The pairs would carry them, but what PHP does with them (a header, a log, a path in C) would not.
-    if value.contains(['\0', '\r', '\n']) {
+    check(name, value)?;
+    params
+        .put(name, value)
+        .map_err(|PairTooLong| too_long(name, value))
+}
+
+/// The pairs would carry them, but what PHP does with them (a header, a log, a path in C) would not.
+fn check(name: &str, value: &str) -> Result<(), Failure> {
+    if value.bytes().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
         return Err(bad_request(format!(
             "`{name}` has a NUL or a line break in it and cannot be sent"
         )));
     }
-    params.put(name, value).map_err(|PairTooLong| {
-        bad_request(format!(
-            "`{name}` has {} bytes; php-fpm takes less than 64 KiB",
-            value.len()
-        ))
-    })
+    Ok(())
+}
+
+fn too_long(name: &str, value: &str) -> Failure {
+    bad_request(format!(
+        "`{name}` has {} bytes; php-fpm takes less than 64 KiB",
+        value.len()
+    ))
 }
 
 /// Whether a header becomes a variable.
@@ -218,11 +240,7 @@ mod tests {
     }
 
     fn refusal(request: &Request) -> Option<String> {
-        match put_params(
-            &mut Vec::new(),
-            &Script::new("/srv/index.php".to_owned()),
-            request,
-        ) {
+        match put_params(&mut Vec::new(), &Script::new("/srv/index.php"), request) {
             Err(Failure::Other(kind, problem)) if kind == "bad-request" => Some(problem),
             Err(other) => panic!("{other}"),
             Ok(()) => None,
@@ -313,8 +331,23 @@ mod tests {
             ("/a.php", "/a.php", "/"),
         ];
         for (filename, name, root) in table {
-            let script = Script::new(filename.to_owned());
-            assert_eq!((script.name.as_str(), script.root.as_str()), (name, root));
+            let script = Script::new(filename);
+            let pair = [&[13, root.len() as u8], &b"DOCUMENT_ROOT"[..], root.as_bytes()].concat();
+            let variables = script.variables.unwrap();
+            assert!(variables.windows(pair.len()).any(|window| window == pair));
+            assert_eq!(script.name, name);
+        }
+    }
+
+    #[test]
+    fn a_script_that_cannot_be_named_is_refused_with_each_request() {
+        let long = format!("/{}", "x".repeat(MAX_CONTENT / 2));
+        for (filename, text) in [("/a\nb.php", "line break"), (long.as_str(), "less than 64 KiB")] {
+            let result = put_params(&mut Vec::new(), &Script::new(filename), &request(&[]));
+            assert!(
+                matches!(result, Err(Failure::Other(_, problem)) if problem.contains(text)),
+                "{text}"
+            );
         }
     }
 }

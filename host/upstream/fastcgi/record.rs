@@ -198,20 +198,24 @@ impl<'a> ParamsWriter<'a> {
 
     /// Adds a pair. After an error what was written so far is of no use.
     pub(super) fn put(&mut self, name: &str, value: &str) -> Result<(), PairTooLong> {
-        let size = length_size(name.len()) + length_size(value.len()) + name.len() + value.len();
-        if size > MAX_CONTENT {
-            return Err(PairTooLong);
-        }
-        if self.content() + size > MAX_CONTENT {
+        let size = pair_size(name, value);
+        self.make_room(size);
+        put_pair(self.out, name, value)
+    }
+
+    /// Adds pairs that `put_pair` has written, all into one record.
+    pub(super) fn put_encoded(&mut self, pairs: &[u8]) {
+        self.make_room(pairs.len());
+        self.out.extend_from_slice(pairs);
+    }
+
+    /// Begins another record unless so much fits into the open one.
+    fn make_room(&mut self, size: usize) {
+        if self.content() > 0 && self.content() + size > MAX_CONTENT {
             self.close_record();
             self.record = self.out.len();
             put_header(self.out, PARAMS, 0);
         }
-        put_length(self.out, name.len());
-        put_length(self.out, value.len());
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(value.as_bytes());
-        Ok(())
     }
 
     /// Ends the stream with an empty record, which the open one is if there was no pair.
@@ -233,6 +237,22 @@ impl<'a> ParamsWriter<'a> {
             *byte = value;
         }
     }
+}
+
+/// Writes a pair (section 3.4) behind others that go into the same record.
+pub(super) fn put_pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), PairTooLong> {
+    if pair_size(name, value) > MAX_CONTENT {
+        return Err(PairTooLong);
+    }
+    put_length(out, name.len());
+    put_length(out, value.len());
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(value.as_bytes());
+    Ok(())
+}
+
+fn pair_size(name: &str, value: &str) -> usize {
+    length_size(name.len()) + length_size(value.len()) + name.len() + value.len()
 }
 
 /// Lengths are one byte up to 127, and four bytes with the highest bit set from there on (section 3.4).

@@ -25,7 +25,7 @@ fn outgoing(body: Vec<u8>) -> Outgoing {
         headers: Vec::new(),
         body: Payload::Binary(body.into()),
     };
-    Outgoing::new(&request, &Script::new("/index.php".to_owned()), true).expect("good")
+    Outgoing::new(&request, &Script::new("/index.php"), true).expect("good")
 }
 
 async fn talk(stream: DuplexStream, body: Vec<u8>) -> Result<(Response, bool), Fault> {
