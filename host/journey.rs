@@ -134,7 +134,10 @@ impl Journey {
     }
 
     /// An upstream has answered: the plugin that forwarded hears it.
-    pub fn answered(&mut self, context: Payload, outcome: Outcome) {
+    pub fn answered(&mut self, context: Payload, mut outcome: Outcome) {
+        if let Some(version) = self.chain.get(self.at) {
+            version.trim(&mut outcome);
+        }
         let outcome = Arc::new(outcome);
         let event = match &self.event {
             Event::Open { peer, .. } => Event::Verdict {

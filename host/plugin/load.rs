@@ -308,6 +308,10 @@ fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
         match (name.as_str(), value.as_str()) {
             ("frames", "text") => interest.frames = FrameKinds::Text,
             ("frames", "binary") => interest.frames = FrameKinds::Binary,
+            ("response-headers", names) => {
+                let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+                interest.response_headers = Some(names.map(str::to_owned).collect());
+            }
             _ => tracing::warn!(
                 plugin,
                 name,

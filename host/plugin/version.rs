@@ -12,7 +12,7 @@ use super::instance::{CallError, Instance};
 use super::pool::{Call, CallResult, Place, Pool};
 use super::probation::{Failure, Probation, Verdict};
 use crate::config::{OnFailure, PathPattern};
-use crate::message::{Event, Payload, Peer};
+use crate::message::{Event, Outcome, Payload, Peer};
 use crate::metrics::{Metrics, PluginMetrics};
 
 /// A version that was loaded, tried and found good.
@@ -46,6 +46,8 @@ pub(super) struct Interest {
     /// Empty: all.
     pub(super) paths: Vec<PathPattern>,
     pub(super) frames: FrameKinds,
+    /// None: all.
+    pub(super) response_headers: Option<Vec<String>>,
 }
 
 /// Which kinds of frames a version wants.
@@ -81,6 +83,14 @@ impl Version {
     /// Whether it has a say in the handshake of a connection.
     pub fn wants_handshake(&self, peer: &Peer) -> bool {
         self.exports.handshakes && self.interest.wants_path(&peer.path)
+    }
+
+    /// Takes out of an upstream's answer what the plugin does not want to know.
+    pub fn trim(&self, outcome: &mut Outcome) {
+        if let (Some(wanted), Ok(response)) = (&self.interest.response_headers, outcome) {
+            let is_wanted = |name: &String| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
+            response.headers.retain(|(name, _)| is_wanted(name));
+        }
     }
 
     /// Calls the handler of an event: here and now, or in its turn if the version is slow.

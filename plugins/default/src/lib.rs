@@ -25,7 +25,11 @@ struct DefaultPlugin;
 impl Lifecycle for DefaultPlugin {
     fn configure(settings: Vec<(String, String)>) -> Result<Interest, String> {
         SETTINGS.set(Settings::parse(settings)?);
-        Ok(Interest::default())
+        Ok(Interest {
+            // The body and the status of an answer are all that counts here.
+            others: vec![("response-headers".to_owned(), String::new())],
+            ..Interest::default()
+        })
     }
 }
 

@@ -54,6 +54,25 @@ async fn a_plugin_is_asked_only_for_the_paths_and_kinds_that_it_wants() {
     }
 }
 
+#[tokio::test]
+async fn a_plugin_is_handed_the_headers_of_an_answer_that_it_wants() {
+    let fpm = Fpm::start(1).await;
+    let upstream = format!("[upstream]\n{}", fpm.upstream("frames.php"));
+    for (wish, headers) in [
+        ("", "content-type x-powered-by"),
+        ("response-headers = \"Content-Type, age\"\n", "content-type"),
+        ("response-headers = \"\"\n", ""),
+    ] {
+        let config = format!("{QUICK}[plugins.config.misbehave]\n{wish}{upstream}");
+        let gateway = Gateway::with_plugins(&[("misbehave", &guest("misbehave"))], &config).await;
+        assert_eq!(
+            gateway.connect().await.ask("forward::headers").await,
+            headers,
+            "{wish}"
+        );
+    }
+}
+
 /// A route names its plugins in an order of its own, with or without their numbers.
 #[tokio::test]
 async fn a_route_has_the_plugins_that_it_names() {

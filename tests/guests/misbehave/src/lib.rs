@@ -48,11 +48,12 @@ impl Lifecycle for Misbehave {
         });
         TRAP_EVERY.store(every.unwrap_or(0), Ordering::Relaxed);
         let _ = GREETING.set(setting("greeting").unwrap_or_default().to_owned());
-        let frames = setting("frames").map(|kind| ("frames".to_owned(), kind.to_owned()));
+        let wishes = ["frames", "response-headers"];
+        let wishes = wishes.map(|name| Some((name.to_owned(), setting(name)?.to_owned())));
         Ok(Interest {
             facts: list("facts"),
             paths: list("paths"),
-            others: frames.into_iter().collect(),
+            others: wishes.into_iter().flatten().collect(),
         })
     }
 }
@@ -178,11 +179,20 @@ impl Responses for Misbehave {
             Ok(response) => String::from_utf8_lossy(response.body.as_bytes()).into_owned(),
             Err(failure) => failure.to_string(),
         };
-        if answer == "trap" {
-            faults::trap();
+        match (answer.as_str(), &outcome) {
+            ("trap", _) => faults::trap(),
+            ("headers", Ok(response)) => return reply(names(&response.headers)),
+            _ => {}
         }
         reply(format!("{answer}, asked by {asked}, heard by {}", version()))
     }
+}
+
+/// The names of headers, in order.
+fn names(headers: &[(String, String)]) -> String {
+    let mut names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.join(" ")
 }
 
 impl Pushes for Misbehave {
