@@ -7,6 +7,7 @@ mod background;
 mod bindings;
 mod catalog;
 mod clock;
+mod compiled;
 mod directory;
 mod engine;
 mod guest;

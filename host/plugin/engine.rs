@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use wasmtime::Config;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Cache, CacheConfig, Config};
 
+use super::compiled::Compiled;
 use super::guest::{Guest, Shared};
 use super::{background, imports, wasi};
 
@@ -16,6 +17,7 @@ use super::{background, imports, wasi};
 pub(super) struct Engine {
     wasmtime: wasmtime::Engine,
     linker: Linker<Guest>,
+    compiled: Compiled,
     /// What all instances of all plugins share.
     pub(super) shared: Arc<Shared>,
 }
@@ -29,7 +31,7 @@ pub enum EngineError {
         /// Which.
         dir: PathBuf,
         /// Why.
-        source: wasmtime::Error,
+        source: std::io::Error,
     },
     /// wasmtime refused.
     #[error("the WebAssembly engine cannot be set up")]
@@ -45,7 +47,7 @@ impl Engine {
         config.epoch_interruption(true);
         // Costs 3.4 times as much for each call, and nothing here needs the component model's own concurrency.
         config.concurrency_support(false);
-        config.cache(Some(open_cache(cache)?));
+        let compiled = Compiled::open(cache).map_err(|(dir, source)| EngineError::Cache { dir, source })?;
         background::prepare_compiler();
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);
@@ -59,13 +61,14 @@ impl Engine {
         Ok(Self {
             wasmtime,
             linker,
+            compiled,
             shared,
         })
     }
 
-    /// Compiles a component, or takes it from the cache. Takes from milliseconds to seconds on all cores.
-    pub(super) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::new(&self.wasmtime, bytes)
+    /// A component, whose SHA-256 in hex is `hash`. Takes up to seconds on all cores, unless it was compiled before.
+    pub(super) fn component(&self, hash: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+        self.compiled.component(&self.wasmtime, hash, bytes)
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -75,52 +78,4 @@ impl Engine {
     pub(super) fn linker(&self) -> &Linker<Guest> {
         &self.linker
     }
-}
-
-/// Opens the cache of compiled code. wasmtime's own, whose key holds content, exact version and settings. It maps these
-/// files into memory, so the directory is closed to other users.
-fn open_cache(dir: Option<&Path>) -> Result<Cache, EngineError> {
-    let dir = dir.map_or_else(default_cache_dir, Path::to_owned);
-    let failed = |source| EngineError::Cache {
-        dir: dir.clone(),
-        source,
-    };
-    private_dir(&dir).map_err(|e| failed(e.into()))?;
-    // wasmtime wants a path without links and dots.
-    let real = dir.canonicalize().map_err(|e| failed(e.into()))?;
-    let mut config = CacheConfig::new();
-    config.with_directory(real);
-    Cache::new(config).map_err(failed)
-}
-
-/// `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or a directory of the user's own among the temporary ones.
-fn default_cache_dir() -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    match base {
-        Some(base) if std::fs::create_dir_all(&base).is_ok() => base.join("aileron"),
-        _ => std::env::temp_dir().join(format!("aileron-{}", rustix::process::geteuid().as_raw())),
-    }
-}
-
-fn private_dir(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
-    let found = std::fs::metadata(dir)?;
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(std::io::Error::other(
-            "it belongs to another user, who could put code there",
-        ));
-    }
-    if found.permissions().mode() & 0o077 != 0 {
-        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }

@@ -134,10 +134,10 @@ pub(super) fn load(
         });
     }
     let started = Instant::now();
-    let component = component(bytes)?;
-    let component = engine
-        .compile(&component)
-        .map_err(|e| not_compiled(&component, &e))?;
+    let component = match component(bytes)? {
+        Cow::Borrowed(component) => compile(engine, &hash, component),
+        Cow::Owned(component) => compile(engine, &self::hash(&component), &component),
+    }?;
     metrics.compile.observe(started.elapsed().as_secs_f64());
     let interface = interface_version(engine, &component)?;
     let code = link(engine, &component)?;
@@ -199,6 +199,11 @@ fn validate(bytes: &[u8]) -> Result<(), LoadError> {
     wasmparser::validate(bytes)
         .map(drop)
         .map_err(|e| LoadError::Invalid(e.to_string()))
+}
+
+fn compile(engine: &Engine, hash: &str, component: &[u8]) -> Result<Component, LoadError> {
+    let compiled = engine.component(hash, component);
+    compiled.map_err(|error| not_compiled(component, &error))
 }
 
 /// Why the compiler refused it.

@@ -76,11 +76,11 @@ impl Answer {
 
     /// Looks for the empty line, and cuts the header block off if it is there.
     fn split_head(&mut self) -> Result<Option<Head>, Unusable> {
+        let is_end = |byte: &u8| *byte == b'\n';
         while let Some(end) = self
             .data
-            .iter()
-            .skip(self.searched)
-            .position(|byte| *byte == b'\n')
+            .get(self.searched..)
+            .and_then(|rest| rest.iter().position(is_end))
         {
             let next_line = self.searched + end + 1;
             let is_empty = matches!(self.data.get(self.line..next_line), Some(b"\n" | b"\r\n"));

@@ -1,0 +1,216 @@
+//! The code that plugins were compiled to, kept from start to start: a file for each component, named by its content and by
+//! what compiled it.
+//!
+//! Such a file is mapped into memory as it is. wasmtime's own cache unpacks a file that it has packed and copies it, which for
+//! the forty megabytes of a plugin in Python takes longer than everything else that a start does; and what is mapped is read
+//! as far as it is used, and taken from the kernel's page cache by all processes.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// An entry that nobody has used for so long is removed when another one is written.
+const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How exact the time of an entry's last use is.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The directory. What lies in there is run as it is, so it is closed to other users.
+pub(super) struct Compiled {
+    dir: PathBuf,
+}
+
+impl Compiled {
+    /// Makes the directory if it is not there; without one it is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or one of the
+    /// user's own among the temporary ones. An error comes with the name of the directory.
+    pub(super) fn open(dir: Option<&Path>) -> Result<Self, (PathBuf, io::Error)> {
+        let dir = dir.map_or_else(default_dir, Path::to_owned);
+        match make_private(&dir) {
+            Ok(()) => Ok(Self { dir }),
+            Err(error) => Err((dir, error)),
+        }
+    }
+
+    /// The component of these bytes, whose SHA-256 in hex is `hash`: from here, or else from the compiler, which takes from
+    /// milliseconds to seconds on all cores.
+    pub(super) fn component(&self, engine: &Engine, hash: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
+        let file = self.dir.join(name(engine, hash));
+        if let Some(component) = mapped(engine, &file) {
+            keep_longer(&file);
+            return Ok(component);
+        }
+        let code = engine.precompile_component(bytes)?;
+        match self.keep(&file, &code) {
+            Ok(()) => {
+                if let Some(component) = mapped(engine, &file) {
+                    return Ok(component);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(dir = %self.dir.display(), %error, "compiled code cannot be kept; the next start compiles again");
+            }
+        }
+        #[expect(unsafe_code, reason = "wasmtime cannot see where the code comes from")]
+        // SAFETY: this very engine has just made it.
+        unsafe {
+            Component::deserialize(engine, &code)
+        }
+    }
+
+    /// Writes an entry in one step, so that none is ever there in part: a process that ends or a machine that stops meanwhile
+    /// leaves what was there before.
+    fn keep(&self, file: &Path, code: &[u8]) -> io::Result<()> {
+        self.clean_up();
+        let fresh = file.with_extension(format!("{:x}.new", fastrand::u64(..)));
+        let written = File::create_new(&fresh).and_then(|mut writer| {
+            writer.write_all(code)?;
+            writer.sync_all()
+        });
+        let kept = written.and_then(|()| fs::rename(&fresh, file));
+        if kept.is_err() {
+            let _ = fs::remove_file(&fresh);
+        }
+        kept
+    }
+
+    /// Removes what nobody has used for long: code of plugins, and of gateways, that are no more.
+    fn clean_up(&self) {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for entry in entries {
+            let used = entry.metadata().and_then(|metadata| metadata.modified());
+            if used.is_ok_and(|used| age(used) > KEPT_FOR) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// An entry is of no use to another version of the compiler, other settings of it, or another kind of processor.
+fn name(engine: &Engine, hash: &str) -> String {
+    let mut compiler = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut compiler);
+    format!("{hash}-{:016x}.cwasm", compiler.finish())
+}
+
+/// None if there is no such entry, or it is none of this engine's.
+fn mapped(engine: &Engine, file: &Path) -> Option<Component> {
+    if !file.exists() {
+        return None;
+    }
+    #[expect(unsafe_code, reason = "wasmtime cannot see where the code comes from")]
+    // SAFETY: the directory is this user's alone, and `keep` puts nothing there but what an engine has made, whole, and never
+    // changed afterwards. wasmtime refuses what an engine unlike this one has made.
+    let component = unsafe { Component::deserialize_file(engine, file) };
+    component
+        .inspect_err(
+            |error| tracing::debug!(file = %file.display(), %error, "compiled code is of no use; compiling again"),
+        )
+        .ok()
+}
+
+/// Notes that an entry was used.
+fn keep_longer(file: &Path) {
+    let noted = File::open(file).and_then(|file| {
+        if age(file.metadata()?.modified()?) > DAY {
+            file.set_modified(SystemTime::now())?;
+        }
+        Ok(())
+    });
+    if let Err(error) = noted {
+        tracing::debug!(file = %file.display(), %error, "the use of compiled code cannot be noted");
+    }
+}
+
+fn age(time: SystemTime) -> Duration {
+    time.elapsed().unwrap_or_default()
+}
+
+fn default_dir() -> PathBuf {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    match base {
+        Some(base) if fs::create_dir_all(&base).is_ok() => base.join("aileron"),
+        _ => std::env::temp_dir().join(format!("aileron-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = fs::metadata(dir)?;
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(
+            "it belongs to another user, who could put code there",
+        ));
+    }
+    if found.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// The smallest component.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn entries(dir: &TempDir) -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    #[test]
+    fn what_was_compiled_is_found_again() {
+        let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
+        let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
+        compiled.component(&engine, "hash", EMPTY).unwrap();
+        assert_eq!(entries(&dir).len(), 1);
+        // No component at all, so it cannot come from the compiler.
+        compiled.component(&engine, "hash", b"").unwrap();
+        assert!(compiled.component(&engine, "other", b"").is_err());
+    }
+
+    #[test]
+    fn what_is_damaged_is_compiled_again() {
+        let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
+        let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
+        for damaged in [&b""[..], b"damaged"] {
+            let file = dir.path().join(name(&engine, "hash"));
+            fs::write(&file, damaged).unwrap();
+            compiled.component(&engine, "hash", EMPTY).unwrap();
+            assert!(fs::metadata(&file).unwrap().len() > 7);
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_kept_and_the_rest_goes_after_a_while() {
+        let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
+        let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
+        let long_ago = SystemTime::now() - 2 * KEPT_FOR;
+        for hash in ["used", "unused"] {
+            compiled.component(&engine, hash, EMPTY).unwrap();
+            let file = File::open(dir.path().join(name(&engine, hash))).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        compiled.component(&engine, "used", EMPTY).unwrap();
+        compiled.component(&engine, "new", EMPTY).unwrap();
+        let mut left = entries(&dir);
+        left.sort();
+        assert_eq!(
+            left,
+            ["new", "used"].map(|hash| dir.path().join(name(&engine, hash)))
+        );
+    }
+}
