@@ -102,6 +102,13 @@ impl Version {
         }
     }
 
+    /// Takes the instance of the calling thread and gives it back, whether there is one already: what each call pays for that
+    /// alone, for benchmarks.
+    #[doc(hidden)]
+    pub fn check_out(&self) -> bool {
+        self.pool.place().instance.is_some()
+    }
+
     /// How many calls have been made.
     pub fn calls(&self) -> u64 {
         self.counters.calls.get()

@@ -13,8 +13,11 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a benchmark stops at the first surprise"
+    unreachable_pub,
+    reason = "a benchmark stops at the first surprise, and its modules are its own"
 )]
+
+mod cpu_time;
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -22,9 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
-use rustix::thread::ClockId;
 
 use aileron::config::{Config, Overrides, PathPattern};
 use aileron::journey::{Journey, Step};
@@ -32,6 +33,7 @@ use aileron::message::{Action, Effect, Event, Payload, Peer};
 use aileron::metrics::Metrics;
 use aileron::plugin::{Call, Plugins};
 use aileron::registry::Registry;
+use cpu_time::CpuTime;
 
 const LANGUAGES: [&str; 3] = ["rust", "javascript", "python"];
 const LENGTHS: [usize; 4] = [1, 2, 4, 8];
@@ -82,6 +84,9 @@ fn parts(criterion: &mut Criterion<CpuTime>, gateway: &Gateway) {
             peer: gateway.peer.clone(),
             message: message(0),
         };
+        criterion.bench_function(&format!("parts/instance checkout, {language}"), |bencher| {
+            bencher.iter(|| version.check_out());
+        });
         criterion.bench_function(&format!("parts/empty call, {language}"), |bencher| {
             bencher.iter(|| match version.call(&event) {
                 Call::Done(result) => result.unwrap(),
@@ -115,39 +120,6 @@ fn threads(criterion: &mut Criterion<CpuTime>, gateway: &Gateway) {
                 });
             });
         }
-    }
-}
-
-/// The CPU time of the thread, shown as criterion shows the clock's.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        let now = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
-        now.try_into().unwrap()
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        self.start() - start
-    }
-
-    fn add(&self, one: &Duration, other: &Duration) -> Duration {
-        *one + *other
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, time: &Duration) -> f64 {
-        WallTime.to_f64(time)
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
     }
 }
 

@@ -43,7 +43,7 @@ fuzz_target!(|input: &[u8]| {
         body: Payload::Text("body".into()),
     };
     let mut stream = Vec::new();
-    let script = params::Script::new(SCRIPT.to_owned());
+    let script = params::Script::new(SCRIPT);
     if params::put_params(&mut stream, &script, &request).is_err() {
         return;
     }

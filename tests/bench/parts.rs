@@ -1,0 +1,198 @@
+//! What each part in the path of a message costs beside the call of a plugin: `cargo bench --bench parts`. By criterion,
+//! whose options may follow behind `--`, such as a part of a name. Times are CPU time of the thread.
+//!
+//! `form` is the built-in plugin making a form of a frame, in WebAssembly and with all that a call takes; `fastcgi` the
+//! request made of that form, and the answer taken apart. `registry` is with ten thousand connections in it; what a
+//! publication puts into queues is taken out again, which is part of the time.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark stops at the first surprise, and uses a part of what it includes"
+)]
+
+mod cpu_time;
+
+// Nobody else is to speak FastCGI, so this is no part of the library's interface.
+#[allow(unused_imports, reason = "those of its tests")]
+#[path = "../../host/upstream/fastcgi"]
+mod fastcgi {
+    pub mod params;
+    pub mod record;
+    pub mod response;
+
+    use crate::message::{Request, Response};
+    use record::{Decoder, Part};
+
+    /// Makes all records of a request.
+    pub fn requests() -> impl Fn(&Request, &[u8]) -> Vec<u8> {
+        let script = params::Script::new("/srv/www/websocket.php");
+        move |request, body| {
+            let mut out = Vec::with_capacity(2048);
+            record::put_begin_request(&mut out, true);
+            params::put_params(&mut out, &script, request).unwrap();
+            record::put_stdin(&mut out, body);
+            record::put_stdin_end(&mut out);
+            out
+        }
+    }
+
+    /// The response in all records of an answer.
+    pub fn response(mut records: &[u8]) -> Response {
+        let mut answer = response::Answer::new(1 << 20);
+        let mut decoder = Decoder::default();
+        loop {
+            match decoder.next(&mut records).unwrap() {
+                Some(Part::Stdout(piece)) => answer.push(piece).unwrap(),
+                Some(Part::End(_)) => return answer.finish().unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+use std::sync::Arc;
+
+use aileron::config::{Config, Overrides};
+use aileron::journey::{Journey, Step};
+use aileron::message::{self, Event, Payload, Peer, Request};
+use aileron::metrics::Metrics;
+use aileron::outbox::Outbox;
+use aileron::plugin::Plugins;
+use aileron::registry::{Registration, Registry};
+use cpu_time::CpuTime;
+use criterion::{BatchSize, Criterion};
+
+const SIZES: [usize; 3] = [16, 1024, 65536];
+const CONNECTIONS: usize = 10_000;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .with_measurement(CpuTime)
+        .sample_size(30)
+        .configure_from_args();
+    let asked = forms(&mut criterion);
+    requests(&mut criterion, &asked);
+    answers(&mut criterion);
+    registry(&mut criterion);
+    criterion.final_summary();
+}
+
+/// Gives the request that a frame of each size becomes.
+fn forms(criterion: &mut Criterion<CpuTime>) -> Vec<Request> {
+    let config = Config::load(None, Overrides::default()).unwrap();
+    let plugins = Plugins::new(
+        &config,
+        Arc::new(Registry::default()),
+        Arc::new(Metrics::default()),
+    )
+    .unwrap();
+    let peer = Arc::new(peer(1));
+    SIZES
+        .map(|size| {
+            let message = Payload::Text("x".repeat(size).into());
+            let ask = || {
+                let event = Event::Frame {
+                    peer: peer.clone(),
+                    message: message.clone(),
+                };
+                let Step::Ask(exchange) = Journey::begin(plugins.chain(0), event).step() else {
+                    panic!("it does not ask");
+                };
+                exchange.request
+            };
+            criterion.bench_function(&format!("form/{size}"), |bencher| bencher.iter(ask));
+            ask()
+        })
+        .into()
+}
+
+fn requests(criterion: &mut Criterion<CpuTime>, asked: &[Request]) {
+    let encode = fastcgi::requests();
+    for (size, request) in SIZES.iter().zip(asked) {
+        let body = request.body.clone().into_bytes();
+        criterion.bench_function(&format!("fastcgi/request/{size}"), |bencher| {
+            bencher.iter(|| encode(request, &body));
+        });
+    }
+}
+
+fn answers(criterion: &mut Criterion<CpuTime>) {
+    for size in SIZES {
+        let head = "X-Powered-By: PHP/8.4.0\r\nContent-type: text/html; charset=UTF-8\r\n\r\n";
+        let records = answer(format!("{head}{}", "x".repeat(size)).as_bytes());
+        criterion.bench_function(&format!("fastcgi/answer/{size}"), |bencher| {
+            bencher.iter(|| fastcgi::response(&records));
+        });
+    }
+}
+
+/// The records of an answer as PHP-FPM sends them (FastCGI 1.0 section 3.3).
+fn answer(output: &[u8]) -> Vec<u8> {
+    let record = |kind: u8, content: &[u8]| {
+        let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[1, kind, 0, 1, high, low, 0, 0], content].concat()
+    };
+    let stdout = output.chunks(0xfff8).flat_map(|piece| record(6, piece));
+    stdout.chain(record(3, &[0; 8])).collect()
+}
+
+fn registry(criterion: &mut Criterion<CpuTime>) {
+    let registry = Arc::new(Registry::default());
+    let clients: Vec<_> = (0..CONNECTIONS).map(|n| connect(&registry, n)).collect();
+    let (id, outbox) = ("127.0.0.1:1", &clients[1].1);
+    let message = Payload::Text("a message of thirty-two letters".into());
+    let mut bench = |name: &str, run: &mut dyn FnMut()| {
+        criterion.bench_function(&format!("registry/{name}"), |bencher| bencher.iter(&mut *run));
+    };
+    bench("send to one", &mut || {
+        registry.send(id, message.clone()).unwrap();
+        outbox.try_next().unwrap();
+    });
+    bench("find one", &mut || {
+        registry.find(id).unwrap();
+    });
+    bench("subscribe and unsubscribe", &mut || {
+        registry.subscribe(id, "news").unwrap();
+        registry.unsubscribe(id, "news").unwrap();
+    });
+    for subscribers in [1, 100, CONNECTIONS] {
+        let topic = format!("topic.{subscribers}");
+        for n in 0..subscribers {
+            registry.subscribe(&format!("127.0.0.1:{n}"), &topic).unwrap();
+        }
+        bench(&format!("publish to {subscribers}"), &mut || {
+            let published = registry.publish(&topic, &message, &[]).unwrap();
+            assert_eq!(published.recipients, subscribers);
+            for (_, outbox) in &clients[..subscribers] {
+                outbox.try_next().unwrap();
+            }
+        });
+    }
+    criterion.bench_function("registry/come and go", |bencher| {
+        let setup = || Arc::new(peer(CONNECTIONS));
+        bencher.iter_batched(
+            setup,
+            |peer| drop(registry.register(peer, registry.outbox())),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn connect(registry: &Arc<Registry>, n: usize) -> (Registration, Arc<Outbox>) {
+    let outbox = registry.outbox();
+    (registry.register(Arc::new(peer(n)), outbox.clone()), outbox)
+}
+
+fn peer(n: usize) -> Peer {
+    let id = format!("127.0.0.1:{n}");
+    Peer::new(
+        id.as_str().into(),
+        ([127, 0, 0, 1], 1).into(),
+        "/ws",
+        "",
+        "host: localhost",
+    )
+}
