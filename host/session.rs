@@ -9,14 +9,13 @@ mod goodbye;
 mod intake;
 mod opening;
 mod pipeline;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep_until, timeout};
@@ -39,6 +38,7 @@ use bucket::Bucket;
 use intake::Intake;
 pub use opening::Opened;
 use pipeline::{Pipeline, Ticket};
+use waiting::Waiting;
 
 /// What the library reads at a time, and holds for each connection. It reads out of what the intake has read.
 const READ_BUFFER: usize = 512;
@@ -212,13 +212,10 @@ struct Session<'a, S> {
     settings: Arc<Settings>,
 }
 
-/// Journeys that wait for an upstream or a slow plugin.
-type Waiting<'a> = FuturesUnordered<BoxFuture<'a, (Ticket, Journey)>>;
-
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     async fn serve(&mut self) -> End {
         let outbox = self.outbox.clone();
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::default();
         // One message is read ahead while all places are taken, so that a close or a ping behind the running request is
         // seen at once.
         let mut ahead = None;
@@ -226,7 +223,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         // Farewells are boxed: their state would lie idle in the memory of every connection.
         loop {
             if let Some(message) = ahead.take_if(|_| !self.pipeline.is_full()) {
-                self.receive(message, &waiting);
+                self.receive(message, &mut waiting);
             }
             if let Err(end) = self.write_answers().await {
                 return end;
@@ -251,7 +248,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             let happened = tokio::select! {
                 biased;
                 item = outbox.next() => Happened::Queued(item),
-                Some((ticket, journey)) = waiting.next() => Happened::Resumed(ticket, journey),
+                (ticket, journey) = waiting.next() => Happened::Resumed(ticket, journey),
                 message = self.socket.next(), if ahead.is_none() && !is_leaving => Happened::Received(message),
                 () = &mut bell => Happened::Rang,
             };
@@ -278,7 +275,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     {
                         return end;
                     }
-                    self.advance(ticket, journey, &waiting);
+                    self.advance(ticket, journey, &mut waiting);
                 }
                 Happened::Received(Some(Ok(Message::Text(text)))) => ahead = Some(Payload::Text(text)),
                 Happened::Received(Some(Ok(Message::Binary(bytes)))) => ahead = Some(Payload::Binary(bytes)),
@@ -299,7 +296,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     self.is_rearmed = true;
                     while let Some(due) = self.alarm.due(Instant::now()) {
                         match due {
-                            Due::Timer { plugin, name } => self.time_out(&plugin, name, &waiting),
+                            Due::Timer { plugin, name } => self.time_out(&plugin, name, &mut waiting),
                             due => {
                                 if let Err(end) = self.beat(due).await {
                                     return end;
@@ -333,7 +330,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     }
 
     /// A timer has run out: the journey of that begins.
-    fn time_out(&mut self, plugin: &str, name: Arc<str>, waiting: &Waiting<'a>) {
+    fn time_out(&mut self, plugin: &str, name: Arc<str>, waiting: &mut Waiting<'a>) {
         let ticket = self.pipeline.begin();
         let event = Event::Timer {
             peer: self.peer.clone(),
@@ -374,7 +371,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     }
 
     /// A message comes in: its journey begins, and mostly ends here and now or waits for an upstream.
-    fn receive(&mut self, message: Payload, waiting: &Waiting<'a>) {
+    fn receive(&mut self, message: Payload, waiting: &mut Waiting<'a>) {
         self.shared.world.metrics.frames_in.inc();
         tracing::debug!(
             connection = &*self.peer.id,
@@ -391,7 +388,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     }
 
     /// Goes on with a journey as far as it goes without waiting.
-    fn advance(&mut self, ticket: Ticket, mut journey: Journey, waiting: &Waiting<'a>) {
+    fn advance(&mut self, ticket: Ticket, mut journey: Journey, waiting: &mut Waiting<'a>) {
         loop {
             match journey.step() {
                 Step::Act(Action::Reply(payload)) => {
@@ -403,17 +400,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                     journey.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    waiting.push(ask(self.shared, self.upstream, exchange, ticket, journey).boxed());
+                    waiting.push(ask(self.shared, self.upstream, exchange, ticket, journey));
                     return;
                 }
                 Step::Wait(result) => {
-                    waiting.push(
-                        async move {
-                            journey.decided(result.await.ok());
-                            (ticket, journey)
-                        }
-                        .boxed(),
-                    );
+                    waiting.push(async move {
+                        journey.decided(result.await.ok());
+                        (ticket, journey)
+                    });
                     return;
                 }
                 Step::Done => {

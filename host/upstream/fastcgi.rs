@@ -126,8 +126,8 @@ impl FastCgi {
     /// An idle connection that FPM has not closed. Those that it has closed (it was restarted, a child has done its
     /// `pm.max_requests`) are dropped on the way.
     fn take_idle(&self) -> Option<Connection> {
-        let mut idle = self.idle();
-        std::iter::from_fn(|| idle.pop()).find(Connection::is_quiet)
+        // Not looked at under the lock: to ask the kernel takes longer than anything that others want it for.
+        std::iter::from_fn(|| self.idle().pop()).find(Connection::is_quiet)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
