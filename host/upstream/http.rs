@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 pub(super) use reqwest::Error as HttpError;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Url, redirect};
+use reqwest::{Client, Method, Url, redirect, retry};
 
 use super::Unanswered;
 use crate::config;
@@ -34,6 +34,8 @@ impl Http {
             .no_proxy()
             // An answer that redirects is an answer: the plugin sees it.
             .redirect(redirect::Policy::none())
+            // It would have to copy each request beforehand.
+            .retry(retry::never().max_retries_per_request(0))
             .user_agent(concat!("aileron/", env!("CARGO_PKG_VERSION")))
             .tcp_nodelay(true)
             .pool_idle_timeout(IDLE)
@@ -51,16 +53,12 @@ impl Http {
     }
 
     /// Sends a request and reads the whole answer. It is sent a second time only if nothing of it had gone out, over a kept
-    /// connection that was closed: the client sees to that.
+    /// connection that was closed: the client's pool sees to that.
     pub(super) async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        let sending = self
-            .client
-            .request(method(request)?, self.target(request))
-            .headers(self.credentials.clone())
-            .headers(header_map(&request.headers)?)
-            .body(request.body.clone().into_bytes())
-            .send();
-        let mut answer = sending.await.map_err(|e| Unanswered {
+        let mut sending = reqwest::Request::new(method(request)?, self.target(request));
+        *sending.headers_mut() = self.headers(&request.headers)?;
+        *sending.body_mut() = Some(request.body.clone().into_bytes().into());
+        let mut answer = self.client.execute(sending).await.map_err(|e| Unanswered {
             is_unsent: e.is_connect(),
             failure: self.failure(&e),
         })?;
@@ -89,6 +87,23 @@ impl Http {
             url.set_query(Some(&query));
         }
         url
+    }
+
+    /// Those of the request, and the credentials unless it has some of its own.
+    fn headers(&self, headers: &Headers) -> Result<HeaderMap, Failure> {
+        // The client adds a few.
+        let mut map = HeaderMap::with_capacity(headers.len() + 4);
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| bad_request(&format!("`{name}` is no header name")))?;
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| bad_request(&format!("the value of the header `{name}` cannot be sent")))?;
+            map.append(name, value);
+        }
+        for (name, value) in &self.credentials {
+            map.entry(name).or_insert_with(|| value.clone());
+        }
+        Ok(map)
     }
 
     /// Most answers are one chunk, which is taken as it is.
@@ -157,18 +172,6 @@ fn method(request: &Request) -> Result<Method, Failure> {
     }
     Method::from_bytes(request.method.as_bytes())
         .map_err(|_| bad_request(&format!("`{}` is no method", request.method)))
-}
-
-fn header_map(headers: &Headers) -> Result<HeaderMap, Failure> {
-    let mut map = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| bad_request(&format!("`{name}` is no header name")))?;
-        let value = HeaderValue::from_str(value)
-            .map_err(|_| bad_request(&format!("the value of the header `{name}` cannot be sent")))?;
-        map.append(name, value);
-    }
-    Ok(map)
 }
 
 fn headers(map: &HeaderMap) -> Headers {

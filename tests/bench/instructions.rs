@@ -1,6 +1,6 @@
 //! How many instructions the gateway takes for a frame, counted by callgrind. The count is the same on a busy machine as on a
 //! quiet one, so it shows a regression where times say nothing: `cargo bench --bench instructions`, after
-//! `tests/setup valgrind php` and `tests/bench/guests/build`.
+//! `tests/setup valgrind php nginx` and `tests/bench/guests/build`.
 //!
 //! It is the real program under valgrind, asked by one client over a socket; what the kernel does is not counted. Each count
 //! is held against `instructions.toml`, and more than a twentieth above it is an error; `-- --record` writes it anew. The
@@ -34,7 +34,7 @@ use std::process::{Command, ExitCode};
 
 use tempfile::TempDir;
 
-use gateway::support::{Fpm, Gateway, QUICK, guest, repository};
+use gateway::support::{Fpm, Gateway, Nginx, QUICK, guest, repository};
 use load::{Exchange, PATIENCE};
 
 /// Before it is counted: instances, pools and buffers are made.
@@ -87,10 +87,11 @@ fn judge(counts: &Counts) -> ExitCode {
 /// What plugins answer, and what PHP does.
 async fn frames(counts: &mut Counts) {
     let fpm = Fpm::start(2).await;
+    let nginx = Nginx::start(&fpm).await;
     let dir = TempDir::new().unwrap();
     std::fs::create_dir(dir.path().join("plugins")).unwrap();
     let mut config = format!(
-        "ping-interval = 0\npath = \"/ws\"\n[plugins]\ndir = \"plugins\"\n[upstream]\nkeep = 1\n{}",
+        "ping-interval = 0\n[plugins]\ndir = \"plugins\"\n[upstream]\nkeep = 1\n{}",
         fpm.upstream("frames.php")
     );
     for language in ["rust", "javascript"] {
@@ -103,10 +104,13 @@ async fn frames(counts: &mut Counts) {
         config += &format!("\n[[route]]\npath = \"/{language}\"\nplugins = [\"{language}\"]\n");
     }
     config += "\n[[route]]\npath = \"/ws\"\nplugins = []\n";
+    config += "\n[[route]]\npath = \"/nginx\"\nplugins = []\nupstream = \"nginx\"\n";
+    config += &format!("[upstreams.nginx]\n{}", nginx.upstream("frames.php"));
     let profiled = Profiled::start(dir, &config).await;
     for (name, path, size) in [
         ("frame to PHP-FPM and back, 64 bytes", "/ws", 64),
         ("frame to PHP-FPM and back, 1 KiB", "/ws", 1024),
+        ("frame to PHP through nginx and back, 64 bytes", "/nginx", 64),
         ("frame answered by a Rust plugin, 64 bytes", "/rust", 64),
         ("frame answered by a Rust plugin, 1 KiB", "/rust", 1024),
         (

@@ -8,6 +8,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     dead_code,
     unreachable_pub,
     reason = "a benchmark stops at the first surprise, and uses a part of what it includes"

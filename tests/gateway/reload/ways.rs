@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::{assert_answers, loaded, stamped};
-use crate::support::{Gateway, QUICK, eventually, put, stamp};
+use crate::support::{Gateway, QUICK, put, stamp};
 
 #[tokio::test]
 async fn a_plugin_is_added_replaced_renamed_and_removed_under_an_open_connection() {
