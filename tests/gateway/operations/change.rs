@@ -38,7 +38,8 @@ async fn routes_limits_origins_tokens_and_settings_of_plugins_change_and_connect
     assert!(line.contains("configuration taken over"), "{line}");
     gateway.logged(&["plugin replaced", "misbehave"]).await;
     // It is said from inside the change, for whose end the listing waits.
-    gateway.chain().await;
+    let listing = gateway.request(Method::GET, "/plugins").bearer_auth("secret");
+    assert_eq!(answer(listing).await.status, 200);
 
     assert_eq!(usual.ask("greeting").await, "hello", "on the same connection");
     assert_eq!(
