@@ -27,7 +27,7 @@ pub async fn rows() -> Vec<Row> {
     let (bare, go) = (Server::bare_echo().await, Server::go_echo().await);
     let text = "x".repeat(64);
     let mut echoes = [
-        ("aileron, Rust plugin", &gateway.process, gateway.clients, "/echo"),
+        ("aileron, Rust plugin", &gateway.process, gateway.clients, "/ws"),
         ("bare tokio-tungstenite echo", &bare.process, bare.address, "/ws"),
         ("Go gorilla echo", &go.process, go.address, "/ws"),
     ]
@@ -83,10 +83,13 @@ pub async fn rows() -> Vec<Row> {
     vec![rate, cost]
 }
 
-/// A gateway whose plugin answers everything at `/echo` with itself.
+/// A gateway whose plugin answers each frame with itself.
 pub async fn answering() -> Gateway {
-    let plugin =
-        std::fs::read(repository("plugins/target/plugins/answer.wasm")).expect("built by tests/bench/run");
-    let config = format!("path = \"/echo\"\n{QUIET}[plugins]\ndir = \"plugins\"\n");
-    Gateway::with_plugins(&[("answer", &plugin)], &config).await
+    let config = format!("{QUIET}[plugins]\ndir = \"plugins\"\n");
+    Gateway::with_plugins(&[("echo", &plugin())], &config).await
+}
+
+pub fn plugin() -> Vec<u8> {
+    std::fs::read(repository("tests/bench/guests/target/plugins/rust.wasm"))
+        .expect("built by tests/bench/run")
 }

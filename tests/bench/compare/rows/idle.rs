@@ -14,7 +14,7 @@ pub async fn rows() -> Vec<Row> {
     crate::raise_descriptor_limit();
     let gateway = super::echo::answering().await;
     let go = Server::go_echo().await;
-    let ours = measure(gateway.clients, "/echo", gateway.process.id());
+    let ours = measure(gateway.clients, "/ws", gateway.process.id());
     let theirs = measure(go.address, "/ws", go.process.id());
     let contender = |name, rounds| Contender { name, rounds };
     vec![

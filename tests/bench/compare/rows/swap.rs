@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::echo::answering;
-use crate::gateway::support::{put, repository};
+use super::echo::{answering, plugin};
+use crate::gateway::support::put;
 use crate::load::{Exchange, percentile};
 use crate::report::{Contender, Row, Target, Unit};
 
@@ -14,9 +14,9 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 pub async fn rows() -> Vec<Row> {
     let gateway = answering().await;
-    let plugin = std::fs::read(repository("plugins/target/plugins/answer.wasm")).unwrap();
-    let file = gateway.plugin_file("answer");
-    let exchange = Exchange::text(gateway.clients, "/echo", &"x".repeat(64));
+    let plugin = plugin();
+    let file = gateway.plugin_file("echo");
+    let exchange = Exchange::text(gateway.clients, "/ws", &"x".repeat(64));
     let mut sockets = exchange.connect_all(CONNECTIONS);
     let mut swapped = Vec::new();
     let measured = exchange.run(&mut sockets, PAUSE * (SWAPS as u32 + 1), |now| {
