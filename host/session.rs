@@ -5,11 +5,13 @@
 
 mod alarm;
 mod bucket;
+mod end;
 mod goodbye;
 mod intake;
 mod opening;
 mod pipeline;
 mod waiting;
+mod writing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,11 +20,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -35,10 +36,12 @@ use crate::outbox::{Outbound, Outbox};
 use crate::plugin::Plugins;
 use alarm::{Alarm, Due};
 use bucket::Bucket;
+use end::End;
 use intake::Intake;
 pub use opening::Opened;
 use pipeline::{Pipeline, Ticket};
 use waiting::Waiting;
+use writing::patiently;
 
 /// What the library reads at a time, and holds for each connection. It reads out of what the intake has read.
 const READ_BUFFER: usize = 512;
@@ -46,8 +49,6 @@ const READ_BUFFER: usize = 512;
 const WRITE_BATCH: usize = 64 * 1024;
 /// Frames that leave together are one write up to this many bytes; allocated as needed.
 const WRITE_BUFFER: usize = 16 * 1024;
-/// A client that takes nothing for so long is given up.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// What a connection without deadlines waits for: the clock of the runtime takes no longer spans for granted.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -84,18 +85,6 @@ pub struct Settings {
     pub grace: Duration,
 }
 
-/// How a session ended, for the log and for plugins.
-enum End {
-    /// The peer closed.
-    Peer(Option<CloseFrame>),
-    /// We closed.
-    Closed(u16, String),
-    /// The peer broke the protocol and was told by this code.
-    Violation(CloseCode, String),
-    /// The socket is gone, or the peer.
-    Lost(String),
-}
-
 /// What woke the session.
 enum Happened {
     Received(Option<Result<Message, WsError>>),
@@ -104,10 +93,6 @@ enum Happened {
     Rang,
 }
 
-/// RFC 6455 section 7.1.5: there was a close frame without a code.
-const NO_CODE: u16 = 1005;
-/// There was no close frame.
-const ABNORMAL: u16 = 1006;
 /// RFC 6455 section 7.4.1: the endpoint is going away.
 const GOING_AWAY: u16 = 1001;
 
@@ -156,41 +141,6 @@ impl Opened {
         let end = session.serve().await;
         drop(session);
         (self.code, self.reason) = end.tell(&self.peer, opened.elapsed());
-    }
-}
-
-impl End {
-    /// Logs the end. Gives code and reason as plugins hear them.
-    fn tell(self, peer: &Peer, lasted: Duration) -> (u16, String) {
-        let connection = &*peer.id;
-        match self {
-            Self::Peer(frame) => {
-                let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
-                    (frame.code.into(), frame.reason.as_str().to_owned())
-                });
-                tracing::info!(connection, code, ?lasted, "connection closed by the client");
-                (code, reason)
-            }
-            Self::Closed(code, reason) => {
-                tracing::info!(connection, code, reason, ?lasted, "connection closed");
-                (code, reason)
-            }
-            Self::Violation(code, cause) => {
-                let code = u16::from(code);
-                tracing::warn!(
-                    connection,
-                    code,
-                    cause,
-                    ?lasted,
-                    "connection closed for a violation"
-                );
-                (code, cause)
-            }
-            Self::Lost(cause) => {
-                tracing::info!(connection, cause, ?lasted, "connection lost");
-                (ABNORMAL, cause)
-            }
-        }
     }
 }
 
@@ -417,91 +367,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             }
         }
     }
-
-    /// Answers a frame. What was sent to this connection before, perhaps by the actions before this one, leaves before it.
-    fn reply(&mut self, ticket: Ticket, payload: Payload) {
-        if self.pipeline.is_first(ticket) {
-            for sent in self.outbox.take_messages() {
-                self.pipeline.answer(ticket, frame(sent));
-            }
-        }
-        self.pipeline.answer(ticket, frame(payload));
-    }
-
-    /// Writes the answers that may leave now.
-    async fn write_answers(&mut self) -> Result<(), End> {
-        let mut written = false;
-        while let Some(message) = self.pipeline.next() {
-            self.feed(message).await?;
-            written = true;
-        }
-        if written { self.flush().await } else { Ok(()) }
-    }
-
-    /// Writes what was pushed: the first, and as much as is there behind it up to a bound, at once.
-    async fn write_queued(&mut self, first: Option<Outbound>, bound: usize) -> Result<(), End> {
-        if first.is_none() {
-            return Ok(());
-        }
-        let mut bytes = 0;
-        let mut item = first;
-        while let Some(outbound) = item {
-            match outbound {
-                Outbound::Message(payload) | Outbound::Published(payload) => {
-                    bytes += payload.len();
-                    self.feed(frame(payload)).await?;
-                }
-                Outbound::Timer { plugin, name, delay } => self.set_timer(&plugin, &name, delay),
-                Outbound::Close {
-                    code,
-                    reason,
-                    is_patient: true,
-                } => {
-                    self.leaving = Some(Box::new((code, reason)));
-                    break;
-                }
-                Outbound::Close { code, reason, .. } => {
-                    self.flush().await?;
-                    Box::pin(goodbye::close(&mut self.socket, code, reason.clone())).await;
-                    return Err(End::Closed(code, reason));
-                }
-            }
-            item = if bytes < bound {
-                self.outbox.try_next()
-            } else {
-                None
-            };
-        }
-        self.flush().await
-    }
-
-    fn set_timer(&mut self, plugin: &Arc<str>, name: &Arc<str>, delay: Option<Duration>) {
-        self.is_rearmed = true;
-        let connection = &*self.peer.id;
-        if !self
-            .alarm
-            .set(plugin.clone(), name.clone(), delay, Instant::now())
-        {
-            tracing::warn!(
-                connection,
-                plugin = &**plugin,
-                timer = &**name,
-                "the connection has as many timers as it may; one more is not set"
-            );
-        }
-    }
-
-    async fn feed(&mut self, message: Message) -> Result<(), End> {
-        if self.settings.heartbeat.idle_timeout.is_some() {
-            self.alarm.active(Instant::now());
-        }
-        self.shared.world.metrics.frames_out.inc();
-        patiently(self.socket.feed(message)).await
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        patiently(self.socket.flush()).await
-    }
 }
 
 /// Asks an upstream on behalf of a journey.
@@ -515,29 +380,4 @@ async fn ask(
     let (context, outcome) = shared.world.ask(journey.flow(), default, exchange).await;
     journey.answered(context, outcome);
     (ticket, journey)
-}
-
-fn frame(payload: Payload) -> Message {
-    match payload {
-        Payload::Text(text) => Message::Text(text),
-        Payload::Binary(bytes) => Message::Binary(bytes),
-    }
-}
-
-/// Most writes are done at once; only one that must wait gets a timer.
-async fn patiently(write: impl Future<Output = Result<(), WsError>>) -> Result<(), End> {
-    let mut write = std::pin::pin!(write);
-    let result = match (&mut write).now_or_never() {
-        Some(result) => result,
-        // Boxed: it is rare, and its timer would lie idle in the memory of every connection.
-        None => match Box::pin(timeout(WRITE_PATIENCE, write)).await {
-            Ok(result) => result,
-            Err(_) => {
-                return Err(End::Lost(format!(
-                    "the client took nothing for {WRITE_PATIENCE:?}"
-                )));
-            }
-        },
-    };
-    result.map_err(|error| End::Lost(error.to_string()))
 }
