@@ -1,6 +1,7 @@
 //! The registry against a model of it, and under threads: whatever happens in whatever order, nothing is left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
