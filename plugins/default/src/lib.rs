@@ -113,7 +113,8 @@ mod tests {
         };
         assert_eq!(push("/send").len(), 2);
         let interest = DefaultPlugin::configure(vec![("push-path".into(), "/push".into())]);
-        assert_eq!(interest, Ok(Interest::default()));
+        let wishes = interest.unwrap().others;
+        assert_eq!(wishes, [("response-headers".to_owned(), String::new())]);
         assert_eq!(push("/send"), [Action::Next(None)]);
         assert_eq!(push("/push").len(), 2);
 
