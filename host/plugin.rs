@@ -243,6 +243,14 @@ impl Plugins {
         }
     }
 
+    /// Brings the metrics of calls up to date. To be called before they are shown.
+    pub fn tell_metrics(&self) {
+        for version in self.catalog().serving() {
+            version.tell_all();
+        }
+        self.built_in.load().tell_all();
+    }
+
     /// What `/plugins` shows, in the order of the chain.
     pub fn report(&self) -> Vec<Report> {
         // On a copy: to look at the memory of an instance is to wait until its call is done.

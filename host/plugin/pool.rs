@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -56,6 +56,9 @@ pub(super) struct Pool {
 #[derive(Default)]
 pub(super) struct Place {
     pub(super) instance: Option<Instance>,
+    /// How long the calls took that the metrics have not been told of. Those are for all threads, which would wait for each
+    /// other if they told each call.
+    pub(super) untold: Vec<Duration>,
     slowness: u32,
 }
 
@@ -71,7 +74,7 @@ impl Pool {
         if let Some(place) = places.first_mut() {
             *place = Mutex::new(Place {
                 instance: Some(first),
-                slowness: 0,
+                ..Place::default()
             });
         }
         Self {
@@ -97,6 +100,16 @@ impl Pool {
         let places = self.places.iter().chain([&self.spare]);
         let memories = places.filter_map(|place| lock(place).instance.as_ref().map(Instance::memory));
         memories.fold((0, 0), |(n, sum), memory| (n + 1, sum + memory))
+    }
+
+    /// The places that no call is made in now.
+    pub(super) fn at_rest(&self) -> impl Iterator<Item = MutexGuard<'_, Place>> {
+        let places = self.places.iter().chain([&self.spare]);
+        places.filter_map(|place| match place.try_lock() {
+            Ok(place) => Some(place),
+            Err(TryLockError::Poisoned(place)) => Some(place.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
     }
 
     /// Calls on the lane of a slow version.

@@ -15,6 +15,9 @@ use crate::config::{OnFailure, PathPattern};
 use crate::message::{Event, Outcome, Payload, Peer};
 use crate::metrics::{Metrics, PluginMetrics};
 
+/// So many calls of a thread are counted in the metrics together, or as many as there are when somebody looks.
+const TOLD_TOGETHER: usize = 64;
+
 /// A version that was loaded, tried and found good.
 pub struct Version {
     /// The file's name without its extension, or `default` for the built-in one.
@@ -111,6 +114,7 @@ impl Version {
 
     /// How many calls have been made.
     pub fn calls(&self) -> u64 {
+        self.tell_all();
         self.counters.calls.get()
     }
 
@@ -154,8 +158,10 @@ impl Version {
         let started = Instant::now();
         let result = self.call_at(&mut place, event);
         let took = started.elapsed();
-        self.counters.calls.inc();
-        self.counters.duration.observe(took.as_secs_f64());
+        place.untold.push(took);
+        if place.untold.len() >= TOLD_TOGETHER {
+            self.tell(&mut place);
+        }
         if let Err(error) = &result {
             self.counters.failure(error.kind());
         }
@@ -166,6 +172,20 @@ impl Version {
             tracing::warn!(plugin = &*self.name, last_call = ?took, "slow plugin: it gets threads of its own");
         }
         result
+    }
+
+    /// Tells the metrics of all calls but those of places that are being called in: these are told later.
+    pub(super) fn tell_all(&self) {
+        for mut place in self.pool.at_rest() {
+            self.tell(&mut place);
+        }
+    }
+
+    fn tell(&self, place: &mut Place) {
+        self.counters.calls.inc_by(place.untold.len() as u64);
+        for took in place.untold.drain(..) {
+            self.counters.duration.observe(took.as_secs_f64());
+        }
     }
 
     fn call_at(&self, place: &mut Place, event: &Event) -> CallResult {
@@ -209,6 +229,7 @@ impl Version {
 
 impl Drop for Version {
     fn drop(&mut self) {
+        self.tell_all();
         self.metrics.generations.dec();
         tracing::debug!(
             plugin = &*self.name,

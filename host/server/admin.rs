@@ -41,6 +41,7 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let world = &gateway.sessions.world;
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    gateway.sessions.plugins.tell_metrics();
     // Looked up when somebody looks: they change with every subscription.
     world.metrics.topics.set(count(world.registry.topic_count()));
     world.metrics.history.set(count(world.registry.history_bytes()));
