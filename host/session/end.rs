@@ -11,6 +11,7 @@ use crate::message::Peer;
 const NO_CODE: u16 = 1005;
 /// There was no close frame.
 const ABNORMAL: u16 = 1006;
+
 /// How a session ended, for the log and for plugins.
 pub(super) enum End {
     /// The peer closed.
