@@ -112,13 +112,13 @@ async fn a_request_that_is_given_up_closes_its_connection_and_frees_its_place() 
     let fpm = Fpm::start(4).await;
     for keep in [0, 1] {
         let client = Arc::new(client(&fpm, "pid.php", keep));
-        let slow = get("wait=1000");
+        let slow = get("wait=5000");
         let given_up = tokio::time::timeout(Duration::from_millis(50), client.send(&slow)).await;
         assert!(given_up.is_err());
         let started = Instant::now();
         assert_eq!(answers(&client, 1, "").await.len(), 1);
         assert!(
-            started.elapsed() < Duration::from_millis(800),
+            started.elapsed() < Duration::from_secs(4),
             "{:?}",
             started.elapsed()
         );

@@ -10,7 +10,7 @@ use crate::support::{Fpm, Frame, Gateway};
 async fn clients_are_told_and_it_ends_in_order() {
     for signal in ["TERM", "INT"] {
         let fpm = Fpm::start(2).await;
-        let config = format!("grace = \"4s\"\n[upstream]\n{}", fpm.upstream("frames.php"));
+        let config = format!("grace = \"12s\"\n[upstream]\n{}", fpm.upstream("frames.php"));
         let mut gateway = Gateway::start(&config).await;
         let mut idle = gateway.connect().await;
         // One whose answer PHP will not give in time is not waited for.
@@ -25,7 +25,7 @@ async fn clients_are_told_and_it_ends_in_order() {
             assert_eq!(client.next().await, Frame::End);
         }
         assert_eq!(gateway.process.exit_code().await, Some(0));
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         gateway.logged(&["shutting down", &format!("SIG{signal}")]).await;
         gateway.logged(&["all connections are closed"]).await;
     }
@@ -53,7 +53,7 @@ async fn a_second_signal_ends_it_at_once() {
     gateway.logged(&["shutting down", "connections=1"]).await;
     gateway.process.signal("TERM");
     assert_eq!(gateway.process.exit_code().await, Some(1));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     gateway.logged(&["second signal"]).await;
     drop(client);
 }
@@ -67,6 +67,6 @@ async fn a_connection_without_a_request_does_not_hold_up_the_end() {
     let start = Instant::now();
     gateway.process.signal("TERM");
     assert_eq!(gateway.process.exit_code().await, Some(0));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(matches!(socket.read(&mut [0; 8]).await, Ok(0) | Err(_)));
 }
