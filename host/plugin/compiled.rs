@@ -17,10 +17,12 @@ use wasmtime::component::Component;
 
 /// An entry that nobody has used for so long is removed when another one is written.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How the name of an entry ends.
+const EXTENSION: &str = "cwasm";
 /// How exact the time of an entry's last use is.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The directory. What lies in there is run as it is, so it is closed to other users.
+/// The directory. What lies in there is run as it is, so nobody but this user may put anything there.
 pub(super) struct Compiled {
     dir: PathBuf,
 }
@@ -30,7 +32,7 @@ impl Compiled {
     /// user's own among the temporary ones. An error comes with the name of the directory.
     pub(super) fn open(dir: Option<&Path>) -> Result<Self, (PathBuf, io::Error)> {
         let dir = dir.map_or_else(default_dir, Path::to_owned);
-        match make_private(&dir) {
+        match make_safe(&dir) {
             Ok(()) => Ok(Self { dir }),
             Err(error) => Err((dir, error)),
         }
@@ -66,7 +68,7 @@ impl Compiled {
     /// leaves what was there before.
     fn keep(&self, file: &Path, code: &[u8]) -> io::Result<()> {
         self.clean_up();
-        let fresh = file.with_extension(format!("{:x}.new", fastrand::u64(..)));
+        let fresh = file.with_extension(format!("{:x}.{EXTENSION}", fastrand::u64(..)));
         let written = File::create_new(&fresh).and_then(|mut writer| {
             writer.write_all(code)?;
             writer.sync_all()
@@ -78,13 +80,16 @@ impl Compiled {
         kept
     }
 
-    /// Removes what nobody has used for long: code of plugins, and of gateways, that are no more.
+    /// Removes what nobody has used for long: code of plugins, and of gateways, that are no more. The directory is of the
+    /// operator's choice, so what else lies there stays.
     fn clean_up(&self) {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         for entry in entries {
+            let path = entry.path();
+            let is_ours = path.extension().is_some_and(|extension| extension == EXTENSION);
             let used = entry.metadata().and_then(|metadata| metadata.modified());
-            if used.is_ok_and(|used| age(used) > KEPT_FOR) {
-                let _ = fs::remove_file(entry.path());
+            if is_ours && used.is_ok_and(|used| age(used) > KEPT_FOR) {
+                let _ = fs::remove_file(path);
             }
         }
     }
@@ -94,7 +99,7 @@ impl Compiled {
 fn name(engine: &Engine, hash: &str) -> String {
     let mut compiler = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compiler);
-    format!("{hash}-{:016x}.cwasm", compiler.finish())
+    format!("{hash}-{:016x}.{EXTENSION}", compiler.finish())
 }
 
 /// None if there is no such entry, or it is none of this engine's.
@@ -103,8 +108,8 @@ fn mapped(engine: &Engine, file: &Path) -> Option<Component> {
         return None;
     }
     #[expect(unsafe_code, reason = "wasmtime cannot see where the code comes from")]
-    // SAFETY: the directory is this user's alone, and `keep` puts nothing there but what an engine has made, whole, and never
-    // changed afterwards. wasmtime refuses what an engine unlike this one has made.
+    // SAFETY: nobody but this user writes to the directory, and `keep` puts nothing there but what an engine has made, whole,
+    // and never changed afterwards. wasmtime refuses what an engine unlike this one has made.
     let component = unsafe { Component::deserialize_file(engine, file) };
     component
         .inspect_err(
@@ -143,7 +148,9 @@ fn default_dir() -> PathBuf {
     }
 }
 
-fn make_private(dir: &Path) -> io::Result<()> {
+/// One that is there already is left as it is: it may serve others too.
+fn make_safe(dir: &Path) -> io::Result<()> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let found = fs::metadata(dir)?;
     if found.uid() != rustix::process::geteuid().as_raw() {
@@ -151,8 +158,10 @@ fn make_private(dir: &Path) -> io::Result<()> {
             "it belongs to another user, who could put code there",
         ));
     }
-    if found.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    if found.permissions().mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(io::Error::other(
+            "other users may write to it, and could put code there (`chmod go-w` takes that from them)",
+        ));
     }
     Ok(())
 }
@@ -195,22 +204,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_kept_and_the_rest_goes_after_a_while() {
+    fn what_is_used_is_kept_and_unused_code_goes_after_a_while_and_nothing_else() {
         let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
         let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
-        let long_ago = SystemTime::now() - 2 * KEPT_FOR;
         for hash in ["used", "unused"] {
             compiled.component(&engine, hash, EMPTY).unwrap();
-            let file = File::open(dir.path().join(name(&engine, hash))).unwrap();
-            file.set_modified(long_ago).unwrap();
+        }
+        let foreign = dir.path().join("notes.txt");
+        fs::write(&foreign, "not a gateway's").unwrap();
+        let long_ago = SystemTime::now() - 2 * KEPT_FOR;
+        for file in entries(&dir) {
+            File::open(file).unwrap().set_modified(long_ago).unwrap();
         }
         compiled.component(&engine, "used", EMPTY).unwrap();
         compiled.component(&engine, "new", EMPTY).unwrap();
         let mut left = entries(&dir);
         left.sort();
-        assert_eq!(
-            left,
-            ["new", "used"].map(|hash| dir.path().join(name(&engine, hash)))
-        );
+        let entry = |hash| dir.path().join(name(&engine, hash));
+        assert_eq!(left, [entry("new"), foreign, entry("used")]);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused_and_none_is_changed() {
+        let parent = TempDir::new().unwrap();
+        let dir = parent.path().join("compiled");
+        let mode = || fs::metadata(&dir).unwrap().permissions().mode() & 0o777;
+        assert!(Compiled::open(Some(&dir)).is_ok());
+        assert_eq!(mode(), 0o700);
+        for (open, is_safe) in [(0o755, true), (0o775, false), (0o777, false)] {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(open)).unwrap();
+            assert_eq!(Compiled::open(Some(&dir)).is_ok(), is_safe, "{open:o}");
+            assert_eq!(mode(), open);
+        }
     }
 }
