@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::config::{Config, Listen, Schedule};
-use crate::deliveries::Deliveries;
-use crate::effects::World;
-use crate::message::Peer;
+use crate::close_events::CloseEvents;
+use crate::actions::Actions;
+use crate::message::Connection;
 use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
 use crate::registry::{Kept, Limits, Registry, Retention};
@@ -66,7 +66,7 @@ pub enum StartError {
 }
 
 impl Connections for Registry {
-    fn find(&self, id: &str) -> Option<(Arc<Peer>, bool)> {
+    fn find(&self, id: &str) -> Option<(Arc<Connection>, bool)> {
         Self::find(self, id)
     }
 
@@ -82,7 +82,7 @@ impl Connections for Registry {
         Self::subscriber_count(self, topic)
     }
 
-    fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Peer>> {
+    fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Connection>> {
         Self::subscribers(self, topic, limit)
     }
 
@@ -99,14 +99,14 @@ impl App {
         let registry = Arc::new(Registry::new(limits, kept));
         let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
         let upstreams = ArcSwap::from_pointee(Upstreams::new(&config.upstreams, &metrics)?);
-        let world = Arc::new(World {
+        let actions = Arc::new(Actions {
             registry,
             upstreams,
             metrics,
         });
         let sessions = Arc::new(Sessions {
-            deliveries: Deliveries::new(world.clone(), config.closings),
-            world,
+            close_events: CloseEvents::new(actions.clone(), config.closings),
+            actions,
             plugins,
             settings: ArcSwap::from_pointee(session_settings(config)),
         });
@@ -137,28 +137,28 @@ impl App {
     /// Serves until `stop`, then closes all connections, and waits until they have gone and plugins and PHP know.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let sessions = self.gateway.sessions.clone();
-        let world = &sessions.world;
+        let actions = &sessions.actions;
         let mut tasks = tokio::task::JoinSet::new();
         for (listener, role) in self.listeners {
             tasks.spawn(server::serve(listener, self.gateway.clone(), role));
         }
         if let Some(tls) = self.tls {
-            tasks.spawn(tls.watch(world.metrics.clone()));
+            tasks.spawn(tls.watch(actions.metrics.clone()));
         }
         tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
         let schedules = self.schedules.subscribe();
-        tasks.spawn(schedule::run(schedules, sessions.plugins.clone(), world.clone()));
-        tasks.spawn(expire(world.registry.clone()));
-        let delivering = tokio::spawn(sessions.deliveries.clone().run());
+        tasks.spawn(schedule::run(schedules, sessions.plugins.clone(), actions.clone()));
+        tasks.spawn(expire(actions.registry.clone()));
+        let delivering = tokio::spawn(sessions.close_events.clone().run());
         stop.await;
         tasks.abort_all();
-        let connections = u32::try_from(world.registry.count()).unwrap_or(u32::MAX);
+        let connections = u32::try_from(actions.registry.count()).unwrap_or(u32::MAX);
         let spread = Duration::from_secs(1) * connections / CLOSES_PER_SECOND;
         // Half of the grace to send everyone away, a quarter for answers, the rest for farewells and close events.
         let grace = sessions.settings.load().grace;
         let (spread, patience) = (spread.min(grace / 2), grace / 4);
-        world.registry.close_all(spread, patience).await;
-        sessions.deliveries.drained().await;
+        actions.registry.close_all(spread, patience).await;
+        sessions.close_events.drained().await;
         delivering.abort();
     }
 
@@ -205,17 +205,17 @@ impl Control {
         let config = config.taking_over(&self.config);
         let waiting = config.restart_keys(&self.config);
         let sessions = &self.gateway.sessions;
-        let world = &sessions.world;
+        let actions = &sessions.actions;
         // The only thing that can fail, so it comes first.
-        let upstreams = world
+        let upstreams = actions
             .upstreams
             .load()
-            .changed(&config.upstreams, &world.metrics)?;
-        world.upstreams.store(Arc::new(upstreams));
+            .changed(&config.upstreams, &actions.metrics)?;
+        actions.upstreams.store(Arc::new(upstreams));
         let (limits, kept) = rules(&config);
-        world.registry.change(limits, kept);
+        actions.registry.change(limits, kept);
         sessions.settings.store(Arc::new(session_settings(&config)));
-        sessions.deliveries.change(config.closings);
+        sessions.close_events.change(config.closings);
         self.gateway.settings.store(Arc::new(Settings::new(&config)));
         self.schedules.send_if_modified(|schedules| {
             let is_new = *schedules != config.schedules;

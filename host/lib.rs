@@ -3,10 +3,10 @@
 //! Read in this order:
 //!
 //! 1. [`message`]: the words; an event, and the actions that plugins answer with.
-//! 2. [`journey`]: one event on its way through the plugins and to upstreams. The heart, without I/O. [`effects`]: what
+//! 2. [`dispatch`]: one event on its way through the plugins and to upstreams. The heart, without I/O. [`actions`]: what
 //!    the actions of plugins do.
-//! 3. [`session`]: one connection, which sends its frames on journeys. [`registry`]: all connections and topics.
-//! 4. [`deliveries`]: telling PHP who has gone, reliably. [`schedule`]: what happens at intervals.
+//! 3. [`session`]: one connection, which sends its frames on dispatches. [`registry`]: all connections and topics.
+//! 4. [`close_events`]: telling PHP who has gone, reliably. [`schedule`]: what happens at intervals.
 //! 5. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
 //! 6. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
 //! 7. [`app`]: how all of it is put together. [`config`]: what it is told.
@@ -16,12 +16,12 @@
 
 pub mod app;
 pub mod config;
-pub mod deliveries;
-pub mod effects;
-pub mod journey;
+pub mod close_events;
+pub mod actions;
+pub mod dispatch;
 pub mod message;
 pub mod metrics;
-pub mod outbox;
+pub mod send_queue;
 pub mod plugin;
 pub mod registry;
 pub mod schedule;

@@ -93,7 +93,7 @@ async fn run(
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");
     }
     let sessions = app.sessions();
-    let registry = &sessions.world.registry;
+    let registry = &sessions.actions.registry;
     let mut control = app.control(config);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let mut serving = tokio::spawn(app.run(async { drop(stopped.await) }));

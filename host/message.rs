@@ -2,14 +2,14 @@
 //!
 //! The types mirror `wit/types.wit` one to one; what each of them means to a plugin is written there.
 
-mod peer;
+mod connection;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use peer::{AttributesFull, Peer};
+pub use connection::{AttributesFull, Connection};
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Names a connection. Unique among the connections that are open.
@@ -262,14 +262,14 @@ pub enum Event {
     /// A client wants to connect.
     Open {
         /// Who.
-        peer: Arc<Peer>,
+        connection: Arc<Connection>,
         /// The handshake.
         request: Arc<Request>,
     },
     /// A request that was asked for a handshake ended.
     Verdict {
         /// Whose handshake.
-        peer: Arc<Peer>,
+        connection: Arc<Connection>,
         /// What the plugin attached.
         context: Payload,
         /// How it ended.
@@ -278,14 +278,14 @@ pub enum Event {
     /// A client sent a message.
     Frame {
         /// Who.
-        peer: Arc<Peer>,
+        connection: Arc<Connection>,
         /// What.
         message: Payload,
     },
     /// A forwarded request ended.
     Response {
         /// The connection for whose event it was forwarded; none for a push or a schedule.
-        peer: Option<Arc<Peer>>,
+        connection: Option<Arc<Connection>>,
         /// What the plugin attached.
         context: Payload,
         /// How it ended.
@@ -294,14 +294,14 @@ pub enum Event {
     /// A timer ran out.
     Timer {
         /// Whose.
-        peer: Arc<Peer>,
+        connection: Arc<Connection>,
         /// Which.
         name: Arc<str>,
     },
     /// A connection has gone.
     Close {
         /// Which.
-        peer: Arc<Peer>,
+        connection: Arc<Connection>,
         /// The close code; 1005 and 1006 stand for none (RFC 6455 section 7.1.5).
         code: u16,
         /// The words of who closed.
@@ -314,7 +314,7 @@ pub enum Event {
     /// The actions before a `Report` are done.
     Report {
         /// The connection of the event whose actions they are.
-        peer: Option<Arc<Peer>>,
+        connection: Option<Arc<Connection>>,
         /// What the plugin attached.
         context: Payload,
         /// What became of each.
@@ -339,14 +339,14 @@ impl Event {
     }
 
     /// The connection it belongs to.
-    pub fn peer(&self) -> Option<&Arc<Peer>> {
+    pub fn connection(&self) -> Option<&Arc<Connection>> {
         match self {
-            Self::Open { peer, .. }
-            | Self::Verdict { peer, .. }
-            | Self::Frame { peer, .. }
-            | Self::Timer { peer, .. }
-            | Self::Close { peer, .. } => Some(peer),
-            Self::Response { peer, .. } | Self::Report { peer, .. } => peer.as_ref(),
+            Self::Open { connection, .. }
+            | Self::Verdict { connection, .. }
+            | Self::Frame { connection, .. }
+            | Self::Timer { connection, .. }
+            | Self::Close { connection, .. } => Some(connection),
+            Self::Response { connection, .. } | Self::Report { connection, .. } => connection.as_ref(),
             Self::Push(_) | Self::Schedule(_) => None,
         }
     }
@@ -356,8 +356,8 @@ impl Event {
         match self {
             // It has a connection's name, but nobody there who has had other turns.
             Self::Close { .. } => Flow::Kind(self.kind()),
-            event => match event.peer() {
-                Some(peer) => Flow::Connection(peer.id.clone()),
+            event => match event.connection() {
+                Some(connection) => Flow::Connection(connection.id.clone()),
                 None => Flow::Kind(self.kind()),
             },
         }

@@ -57,7 +57,7 @@ pub struct Metrics {
     /// Bytes in all outbound queues.
     pub queues: Gauge,
     /// Close events that wait to be delivered.
-    pub deliveries_waiting: Gauge,
+    pub close_events_waiting: Gauge,
     /// Plugin versions in memory, also those that only finish what they began.
     pub generations: Gauge,
     /// Plugin instances in memory.
@@ -72,7 +72,7 @@ pub struct Metrics {
     slow_clients: Family<Outcome, Counter>,
     push_refusals: Family<Cause, Counter>,
     certificates: Family<Outcome, Counter>,
-    deliveries: Family<Outcome, Counter>,
+    close_events: Family<Outcome, Counter>,
     schedules: Family<ByName, Counter>,
     upstreams: upstream::Upstreams,
 }
@@ -114,7 +114,7 @@ impl Default for Metrics {
             topics: Gauge::default(),
             history: Gauge::default(),
             queues: Gauge::default(),
-            deliveries_waiting: Gauge::default(),
+            close_events_waiting: Gauge::default(),
             generations: Gauge::default(),
             instances: Gauge::default(),
             compile: Histogram::new([1e-3, 5e-3, 20e-3, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]),
@@ -126,7 +126,7 @@ impl Default for Metrics {
             slow_clients: Family::default(),
             push_refusals: Family::default(),
             certificates: Family::default(),
-            deliveries: Family::default(),
+            close_events: Family::default(),
             schedules: Family::default(),
             upstreams: upstream::Upstreams::default(),
         };
@@ -182,12 +182,12 @@ impl Metrics {
         r.register(
             "close_events_waiting",
             "Close events that wait to be delivered",
-            self.deliveries_waiting.clone(),
+            self.close_events_waiting.clone(),
         );
         r.register(
             "close_events",
             "Tries to deliver close events by result",
-            self.deliveries.clone(),
+            self.close_events.clone(),
         );
         r.register("schedules", "Runs of schedules by result", self.schedules.clone());
         r.register(
@@ -287,8 +287,8 @@ impl Metrics {
     }
 
     /// Counts a try to deliver a close event: `delivered`, `retried` or `lost`.
-    pub fn delivery(&self, result: &str) {
-        count(&self.deliveries, result);
+    pub fn close_event(&self, result: &str) {
+        count(&self.close_events, result);
     }
 
     /// Counts a run of a schedule: `done`, `failed` or `unheard`.

@@ -1,7 +1,7 @@
 //! Who is connected, and who has subscribed to what. The only part that names dashmap; no guard of a map leaves it, so no
 //! lock is held for longer than a look-up.
 //!
-//! Locks are taken in one order: a connection's memberships, a topic, its presence topic, an outbox. Nothing here waits
+//! Locks are taken in one order: a connection's memberships, a topic, its presence topic, an send_queue. Nothing here waits
 //! for a client: what is sent goes into the clients' queues.
 
 mod envelope;
@@ -18,8 +18,8 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use crate::config::SlowClients;
-use crate::message::{ConnectionId, Payload, Peer};
-use crate::outbox::{Outbound, Outbox, Total};
+use crate::message::{ConnectionId, Payload, Connection};
+use crate::send_queue::{Outbound, SendQueue, Total};
 pub use history::{Position, Retention};
 use topic::Topic;
 
@@ -81,8 +81,8 @@ pub struct Registry {
 
 /// A connection as the registry sees it.
 struct Entry {
-    peer: Arc<Peer>,
-    outbox: Arc<Outbox>,
+    connection: Arc<Connection>,
+    send_queue: Arc<SendQueue>,
     memberships: Mutex<Memberships>,
 }
 
@@ -179,9 +179,9 @@ impl Registry {
     }
 
     /// An empty queue for a connection.
-    pub fn outbox(&self) -> Arc<Outbox> {
+    pub fn send_queue(&self) -> Arc<SendQueue> {
         let limit = self.rules.load().limits.queue;
-        Arc::new(Outbox::new(limit, self.queues.clone()))
+        Arc::new(SendQueue::new(limit, self.queues.clone()))
     }
 
     /// Bytes in all queues, but for the first few kilobytes of each.
@@ -191,19 +191,19 @@ impl Registry {
 
     /// Adds a connection. If its id is an address that an older connection had, which is not known to be gone yet, the
     /// newer one gets the name: the peer's system has given the port out again.
-    pub fn register(self: &Arc<Self>, peer: Arc<Peer>, outbox: Arc<Outbox>) -> Registration {
+    pub fn register(self: &Arc<Self>, connection: Arc<Connection>, send_queue: Arc<SendQueue>) -> Registration {
         let memberships = Memberships {
-            resume: self.positions(&peer.query),
+            resume: self.positions(&connection.query),
             ..Memberships::default()
         };
         let entry = Arc::new(Entry {
-            peer,
-            outbox,
+            connection,
+            send_queue,
             memberships: Mutex::new(memberships),
         });
-        self.connections.insert(entry.peer.id.clone(), entry.clone());
+        self.connections.insert(entry.connection.id.clone(), entry.clone());
         if self.is_closing() {
-            entry.outbox.close_patiently(GOING_AWAY, SHUTDOWN);
+            entry.send_queue.close_patiently(GOING_AWAY, SHUTDOWN);
         }
         Registration {
             registry: self.clone(),
@@ -237,34 +237,34 @@ impl Registry {
 
     fn tell(&self, id: &str, item: Outbound) -> Result<(), SendError> {
         let entry = self.entry(id).ok_or(SendError::NotFound)?;
-        entry.outbox.push(item).map_err(|_| SendError::Congested)
+        entry.send_queue.push(item).map_err(|_| SendError::Congested)
     }
 
     /// Closes a connection behind what is in its queue. False if there is none.
     pub fn close(&self, id: &str, code: u16, reason: &str) -> bool {
         let entry = self.entry(id);
-        entry.inspect(|entry| entry.outbox.close(code, reason)).is_some()
+        entry.inspect(|entry| entry.send_queue.close(code, reason)).is_some()
     }
 
     /// Sets or removes an attribute of a connection.
     pub fn set_attribute(&self, id: &str, name: &str, value: Option<&str>) -> Result<(), SendError> {
         let entry = self.entry(id).ok_or(SendError::NotFound)?;
-        self.set_attribute_of(&entry.peer, name, value)
+        self.set_attribute_of(&entry.connection, name, value)
     }
 
     /// The same for a connection that is not open yet.
-    pub fn set_attribute_of(&self, peer: &Peer, name: &str, value: Option<&str>) -> Result<(), SendError> {
+    pub fn set_attribute_of(&self, connection: &Connection, name: &str, value: Option<&str>) -> Result<(), SendError> {
         if !is_name(name) {
             return Err(SendError::Name);
         }
-        peer.set_attribute(name, value, self.rules.load().limits.attributes)
+        connection.set_attribute(name, value, self.rules.load().limits.attributes)
             .map_err(|_| SendError::Attributes)
     }
 
     /// The connection of an id, and whether its queue is full.
-    pub fn find(&self, id: &str) -> Option<(Arc<Peer>, bool)> {
+    pub fn find(&self, id: &str) -> Option<(Arc<Connection>, bool)> {
         let entry = self.entry(id)?;
-        Some((entry.peer.clone(), entry.outbox.is_full()))
+        Some((entry.connection.clone(), entry.send_queue.is_full()))
     }
 
     /// How many are open.
@@ -273,8 +273,8 @@ impl Registry {
     }
 
     /// All connections, in no order.
-    pub fn peers(&self) -> Vec<Arc<Peer>> {
-        self.connections.iter().map(|entry| entry.peer.clone()).collect()
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.iter().map(|entry| entry.connection.clone()).collect()
     }
 
     /// When this gateway began to serve.
@@ -298,13 +298,13 @@ impl Registry {
                 tokio::time::sleep(pause).await;
             }
             for entry in batch {
-                entry.outbox.close_patiently(GOING_AWAY, SHUTDOWN);
+                entry.send_queue.close_patiently(GOING_AWAY, SHUTDOWN);
             }
         }
         drop(entries);
         if tokio::time::timeout(patience, self.emptied()).await.is_err() {
             for entry in &self.connections {
-                entry.outbox.hurry(GOING_AWAY, SHUTDOWN);
+                entry.send_queue.hurry(GOING_AWAY, SHUTDOWN);
             }
             self.emptied().await;
         }
@@ -349,7 +349,7 @@ impl Drop for Registration {
         }
         registry
             .connections
-            .remove_if(&self.entry.peer.id, |_, entry| Arc::ptr_eq(entry, &self.entry));
+            .remove_if(&self.entry.connection.id, |_, entry| Arc::ptr_eq(entry, &self.entry));
         if registry.is_closing() && registry.connections.is_empty() {
             registry.emptied.notify_waiters();
         }

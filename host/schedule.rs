@@ -8,17 +8,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Schedule;
-use crate::effects::World;
-use crate::journey::Journey;
+use crate::actions::Actions;
+use crate::dispatch::Dispatch;
 use crate::message::Event;
 use crate::plugin::Plugins;
 
 /// Runs all schedules, for ever. When they change, those that go on begin their intervals anew.
-pub async fn run(mut schedules: watch::Receiver<Vec<Schedule>>, plugins: Arc<Plugins>, world: Arc<World>) {
+pub async fn run(mut schedules: watch::Receiver<Vec<Schedule>>, plugins: Arc<Plugins>, actions: Arc<Actions>) {
     loop {
         let mut running = JoinSet::new();
         for schedule in schedules.borrow_and_update().iter() {
-            running.spawn(repeat(schedule.clone(), plugins.clone(), world.clone()));
+            running.spawn(repeat(schedule.clone(), plugins.clone(), actions.clone()));
         }
         if schedules.changed().await.is_err() {
             // Nobody can change them any more.
@@ -29,7 +29,7 @@ pub async fn run(mut schedules: watch::Receiver<Vec<Schedule>>, plugins: Arc<Plu
 }
 
 /// Runs one. It never overlaps with itself: one that takes longer than its interval skips what it misses.
-async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, world: Arc<World>) {
+async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, actions: Arc<Actions>) {
     let name: Arc<str> = schedule.name.as_str().into();
     let mut due = Instant::now() + jittered(schedule.every);
     loop {
@@ -38,9 +38,9 @@ async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, world: Arc<World>) {
         let event = Event::Schedule(name.clone());
         let chain = plugins.push_chain();
         let result = if chain.iter().any(|version| version.wants(&event)) {
-            let mut journey = Journey::begin(chain, event);
-            world.finish(&mut journey, schedule.upstream).await;
-            if journey.has_failed() { "failed" } else { "done" }
+            let mut dispatch = Dispatch::begin(chain, event);
+            actions.finish(&mut dispatch, schedule.upstream).await;
+            if dispatch.has_failed() { "failed" } else { "done" }
         } else {
             tracing::warn!(
                 schedule = &*name,
@@ -49,7 +49,7 @@ async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, world: Arc<World>) {
             "unheard"
         };
         tracing::debug!(schedule = &*name, result, took = ?began.elapsed(), "a schedule has run");
-        world.metrics.schedule(&name, result);
+        actions.metrics.schedule(&name, result);
         due = (began + jittered(schedule.every)).max(Instant::now());
     }
 }

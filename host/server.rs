@@ -3,7 +3,7 @@
 mod accept;
 mod admin;
 mod convert;
-mod damper;
+mod log_limit;
 mod idempotency;
 mod limits;
 mod listener;
@@ -28,8 +28,8 @@ use tower_service::Service;
 
 use crate::config::{ClientIds, ClientLimits, Config, Origins, Proxies, PushAccess, Route};
 use crate::session::Sessions;
-use accept::Entrance;
-use damper::Damper;
+use accept::Acceptor;
+use log_limit::LogLimit;
 use idempotency::Pushed;
 use limits::Limiter;
 pub use listener::{Inherited, Listener, SocketFile};
@@ -46,7 +46,7 @@ pub struct Gateway {
     pub settings: ArcSwap<Settings>,
     tls: Option<Arc<Tls>>,
     limiter: Arc<Limiter>,
-    damper: Damper,
+    log_limit: LogLimit,
     /// Pushes that are not to be done twice.
     pushed: Pushed,
 }
@@ -89,7 +89,7 @@ impl Gateway {
             settings: ArcSwap::from_pointee(settings),
             tls,
             limiter: Arc::default(),
-            damper: Damper::default(),
+            log_limit: LogLimit::default(),
             pushed: Pushed::default(),
         }
     }
@@ -110,7 +110,7 @@ type Request = hyper::Request<Body>;
 
 /// Serves a listener for ever; dropping the future stops accepting. Sessions that have begun go on.
 pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
-    let entrance = Arc::new(Entrance {
+    let acceptor = Arc::new(Acceptor {
         router: router(gateway.clone(), role),
         gateway,
         role,
@@ -118,7 +118,7 @@ pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
     loop {
         match listener.accept().await {
             Ok((socket, address)) => {
-                tokio::spawn(entrance.clone().serve(socket, address));
+                tokio::spawn(acceptor.clone().serve(socket, address));
             }
             Err(error) => {
                 tracing::error!(%error, "a connection cannot be accepted");

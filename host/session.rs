@@ -1,9 +1,9 @@
-//! One connection: reads frames, sends each on its journey, writes what comes back and what is pushed.
+//! One connection: reads frames, sends each on its dispatch, writes what comes back and what is pushed.
 //!
 //! A session is one task. It is idle most of its life, so it keeps little: a small read buffer, an empty queue. It never
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
-mod alarm;
+mod deadlines;
 mod bucket;
 mod end;
 mod goodbye;
@@ -28,13 +28,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::config::Heartbeat;
-use crate::deliveries::Deliveries;
-use crate::effects::World;
-use crate::journey::{Journey, Step};
-use crate::message::{Action, Effect, Event, Exchange, Payload, Peer};
-use crate::outbox::{Outbound, Outbox};
+use crate::close_events::CloseEvents;
+use crate::actions::Actions;
+use crate::dispatch::{Dispatch, Step};
+use crate::message::{Action, Effect, Event, Exchange, Payload, Connection};
+use crate::send_queue::{Outbound, SendQueue};
 use crate::plugin::Plugins;
-use alarm::{Alarm, Due};
+use deadlines::{Deadlines, Due};
 use bucket::Bucket;
 use end::End;
 use intake::Intake;
@@ -55,11 +55,11 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What all sessions share.
 pub struct Sessions {
     /// What actions act upon.
-    pub world: Arc<World>,
+    pub actions: Arc<Actions>,
     /// Who decides.
     pub plugins: Arc<Plugins>,
     /// What is asked for when a connection has gone.
-    pub deliveries: Arc<Deliveries>,
+    pub close_events: Arc<CloseEvents>,
     /// What new connections are bound by.
     pub settings: ArcSwap<Settings>,
 }
@@ -88,7 +88,7 @@ pub struct Settings {
 /// What woke the session.
 enum Happened {
     Received(Option<Result<Message, WsError>>),
-    Resumed(Ticket, Journey),
+    Resumed(Ticket, Dispatch),
     Queued(Outbound),
     Rang,
 }
@@ -118,21 +118,21 @@ impl Opened {
             return;
         };
         tracing::info!(
-            connection = &*self.peer.id,
-            client = %self.peer.client_address,
-            path = &*self.peer.path,
+            connection = &*self.connection.id,
+            client = %self.connection.client_address,
+            path = &*self.connection.path,
             "connection opened"
         );
         let opened = Instant::now();
         let mut session = Session {
             shared: &sessions,
             socket,
-            peer: self.peer.clone(),
-            outbox: self.outbox.clone(),
+            connection: self.connection.clone(),
+            send_queue: self.send_queue.clone(),
             route: self.route,
             upstream: self.upstream,
             pipeline: Pipeline::new(settings.in_flight),
-            alarm: Alarm::new(settings.heartbeat, opened, fastrand::f64()),
+            deadlines: Deadlines::new(settings.heartbeat, opened, fastrand::f64()),
             is_rearmed: true,
             frames: Bucket::new(settings.max_frames_per_second, opened).map(Box::new),
             leaving: None,
@@ -140,20 +140,20 @@ impl Opened {
         };
         let end = session.serve().await;
         drop(session);
-        (self.code, self.reason) = end.tell(&self.peer, opened.elapsed());
+        (self.code, self.reason) = end.tell(&self.connection, opened.elapsed());
     }
 }
 
 struct Session<'a, S> {
     shared: &'a Sessions,
     socket: WebSocketStream<Intake<S>>,
-    peer: Arc<Peer>,
-    outbox: Arc<Outbox>,
+    connection: Arc<Connection>,
+    send_queue: Arc<SendQueue>,
     route: usize,
     upstream: usize,
     pipeline: Pipeline<Message>,
-    alarm: Alarm,
-    /// The alarm may ring earlier than it was set to.
+    deadlines: Deadlines,
+    /// The deadlines may ring earlier than it was set to.
     is_rearmed: bool,
     /// What the client may send; none for no limit.
     frames: Option<Box<Bucket>>,
@@ -164,7 +164,7 @@ struct Session<'a, S> {
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     async fn serve(&mut self) -> End {
-        let outbox = self.outbox.clone();
+        let send_queue = self.send_queue.clone();
         let mut waiting = Waiting::default();
         // One message is read ahead while all places are taken, so that a close or a ping behind the running request is
         // seen at once.
@@ -192,13 +192,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 continue;
             }
             if std::mem::take(&mut self.is_rearmed) {
-                let next = self.alarm.next().unwrap_or_else(|| Instant::now() + NEVER);
+                let next = self.deadlines.next().unwrap_or_else(|| Instant::now() + NEVER);
                 bell.as_mut().reset(next.into());
             }
             let happened = tokio::select! {
                 biased;
-                item = outbox.next() => Happened::Queued(item),
-                (ticket, journey) = waiting.next() => Happened::Resumed(ticket, journey),
+                item = send_queue.next() => Happened::Queued(item),
+                (ticket, dispatch) = waiting.next() => Happened::Resumed(ticket, dispatch),
                 message = self.socket.next(), if ahead.is_none() && !is_leaving => Happened::Received(message),
                 () = &mut bell => Happened::Rang,
             };
@@ -217,15 +217,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                         return end;
                     }
                 }
-                Happened::Resumed(ticket, journey) => {
+                Happened::Resumed(ticket, dispatch) => {
                     // What the application pushed before it answered leaves before its answer.
                     if let Err(end) = self
-                        .write_queued(outbox.try_next(), self.settings.max_queue)
+                        .write_queued(send_queue.try_next(), self.settings.max_queue)
                         .await
                     {
                         return end;
                     }
-                    self.advance(ticket, journey, &mut waiting);
+                    self.advance(ticket, dispatch, &mut waiting);
                 }
                 Happened::Received(Some(Ok(Message::Text(text)))) => ahead = Some(Payload::Text(text)),
                 Happened::Received(Some(Ok(Message::Binary(bytes)))) => ahead = Some(Payload::Binary(bytes)),
@@ -244,7 +244,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
                 Happened::Received(None) => return End::Lost("it ended without a close frame".to_owned()),
                 Happened::Rang => {
                     self.is_rearmed = true;
-                    while let Some(due) = self.alarm.due(Instant::now()) {
+                    while let Some(due) = self.deadlines.due(Instant::now()) {
                         match due {
                             Due::Timer { plugin, name } => self.time_out(&plugin, name, &mut waiting),
                             due => {
@@ -262,11 +262,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     /// Something came; more of it than the client may send ends the session.
     fn heard(&mut self, message: &Message) -> Result<(), End> {
         let now = Instant::now();
-        self.alarm.heard(now);
+        self.deadlines.heard(now);
         let intake = self.socket.get_mut();
         if message.is_text() || message.is_binary() {
             intake.message_ended();
-            self.alarm.active(now);
+            self.deadlines.active(now);
         } else {
             intake.control_frame(message.len());
         }
@@ -279,15 +279,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         Err(End::Violation(CloseCode::Policy, reason))
     }
 
-    /// A timer has run out: the journey of that begins.
+    /// A timer has run out: the dispatch of that begins.
     fn time_out(&mut self, plugin: &str, name: Arc<str>, waiting: &mut Waiting<'a>) {
         let ticket = self.pipeline.begin();
         let event = Event::Timer {
-            peer: self.peer.clone(),
+            connection: self.connection.clone(),
             name,
         };
         let chain = self.shared.plugins.chain(self.route);
-        self.advance(ticket, Journey::begin_at(chain, plugin, event), waiting);
+        self.advance(ticket, Dispatch::begin_at(chain, plugin, event), waiting);
     }
 
     /// Does what is due of the connection itself.
@@ -320,43 +320,43 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
         End::Closed(GOING_AWAY, reason)
     }
 
-    /// A message comes in: its journey begins, and mostly ends here and now or waits for an upstream.
+    /// A message comes in: its dispatch begins, and mostly ends here and now or waits for an upstream.
     fn receive(&mut self, message: Payload, waiting: &mut Waiting<'a>) {
-        self.shared.world.metrics.frames_in.inc();
+        self.shared.actions.metrics.frames_in.inc();
         tracing::debug!(
-            connection = &*self.peer.id,
+            connection = &*self.connection.id,
             bytes = message.len(),
             "frame received"
         );
         let ticket = self.pipeline.begin();
         let event = Event::Frame {
-            peer: self.peer.clone(),
+            connection: self.connection.clone(),
             message,
         };
-        let journey = Journey::begin(self.shared.plugins.chain(self.route), event);
-        self.advance(ticket, journey, waiting);
+        let dispatch = Dispatch::begin(self.shared.plugins.chain(self.route), event);
+        self.advance(ticket, dispatch, waiting);
     }
 
-    /// Goes on with a journey as far as it goes without waiting.
-    fn advance(&mut self, ticket: Ticket, mut journey: Journey, waiting: &mut Waiting<'a>) {
+    /// Goes on with a dispatch as far as it goes without waiting.
+    fn advance(&mut self, ticket: Ticket, mut dispatch: Dispatch, waiting: &mut Waiting<'a>) {
         loop {
-            match journey.step() {
+            match dispatch.step() {
                 Step::Act(Action::Reply(payload)) => {
                     self.reply(ticket, payload);
-                    journey.note(Effect::new("sent"));
+                    dispatch.note(Effect::new("sent"));
                 }
                 Step::Act(action) => {
-                    let effect = self.shared.world.act(&journey, action);
-                    journey.note(effect);
+                    let effect = self.shared.actions.act(&dispatch, action);
+                    dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    waiting.push(ask(self.shared, self.upstream, exchange, ticket, journey));
+                    waiting.push(ask(self.shared, self.upstream, exchange, ticket, dispatch));
                     return;
                 }
                 Step::Wait(result) => {
                     waiting.push(async move {
-                        journey.decided(result.await.ok());
-                        (ticket, journey)
+                        dispatch.decided(result.await.ok());
+                        (ticket, dispatch)
                     });
                     return;
                 }
@@ -369,15 +369,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     }
 }
 
-/// Asks an upstream on behalf of a journey.
+/// Asks an upstream on behalf of a dispatch.
 async fn ask(
     shared: &Sessions,
     default: usize,
     exchange: Exchange,
     ticket: Ticket,
-    mut journey: Journey,
-) -> (Ticket, Journey) {
-    let (context, outcome) = shared.world.ask(journey.flow(), default, exchange).await;
-    journey.answered(context, outcome);
-    (ticket, journey)
+    mut dispatch: Dispatch,
+) -> (Ticket, Dispatch) {
+    let (context, outcome) = shared.actions.ask(dispatch.flow(), default, exchange).await;
+    dispatch.answered(context, outcome);
+    (ticket, dispatch)
 }

@@ -1,6 +1,6 @@
 //! From what the TOML says to what it means. Everything that can be wrong with a configuration is found here.
 
-mod doors;
+mod listeners;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

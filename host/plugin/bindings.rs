@@ -140,10 +140,10 @@ impl Hooks {
             Event::Report { .. } => self.on_report,
         };
         let Some(func) = handler else { return Ok(None) };
-        let Some(peer) = event.peer() else {
+        let Some(connection) = event.connection() else {
             return decide(func, store, event, None).map(Some);
         };
-        with_connection(peer, facts, |connection| {
+        with_connection(connection, facts, |connection| {
             decide(func, store, event, Some(connection)).map(Some)
         })
     }

@@ -17,12 +17,12 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::clock::Clock;
 use super::keyvalue::KeyValue;
 use super::stdio::LogStream;
-use crate::message::Peer;
+use crate::message::Connection;
 
 /// Reads that plugins may make. Implemented by the registry; calls come from inside a plugin, so they must be quick.
 pub trait Connections: Send + Sync {
     /// The connection of an id, and whether its queue is full.
-    fn find(&self, id: &str) -> Option<(Arc<Peer>, bool)>;
+    fn find(&self, id: &str) -> Option<(Arc<Connection>, bool)>;
     /// How many are open.
     fn count(&self) -> usize;
     /// The topics of a connection, sorted.
@@ -30,7 +30,7 @@ pub trait Connections: Send + Sync {
     /// How many have subscribed to a topic.
     fn subscriber_count(&self, topic: &str) -> usize;
     /// The subscribers of a topic, at most so many.
-    fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Peer>>;
+    fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Connection>>;
     /// Who is in a topic, with the number of their connections; at most so many.
     fn members(&self, topic: &str, limit: usize) -> Vec<(Arc<str>, usize)>;
 }

@@ -14,7 +14,7 @@ mod bindings {
         path: "wit",
         inline: "
             package aileron:host;
-            world offered {
+            actions offered {
                 import aileron:gateway/connections@0.1.1;
                 import aileron:gateway/topics@0.1.1;
                 import wasi:logging/logging@0.1.0-draft;
@@ -47,8 +47,8 @@ impl connections::Host for Guest {
     }
 
     fn fact(&mut self, id: String, name: String) -> Option<String> {
-        let (peer, _) = self.shared.connections.find(&id)?;
-        peer.fact(&name).map(std::borrow::Cow::into_owned)
+        let (connection, _) = self.shared.connections.find(&id)?;
+        connection.fact(&name).map(std::borrow::Cow::into_owned)
     }
 
     fn count(&mut self) -> u32 {
@@ -67,7 +67,7 @@ impl topics::Host for Guest {
 
     fn subscribers(&mut self, topic: String, limit: u32) -> Vec<String> {
         let subscribers = self.shared.connections.subscribers(&topic, limit as usize);
-        subscribers.iter().map(|peer| peer.id.to_string()).collect()
+        subscribers.iter().map(|connection| connection.id.to_string()).collect()
     }
 
     fn members(&mut self, topic: String, limit: u32) -> Vec<(String, u32)> {

@@ -26,7 +26,7 @@ use super::probation::Probation;
 use super::sockets::{self, SOCKETS};
 use super::version::{FrameKinds, Interest, Version};
 use crate::config::{PathPattern, Policy};
-use crate::message::Peer;
+use crate::message::Connection;
 use crate::metrics::Metrics;
 
 /// What is to be loaded.
@@ -63,7 +63,7 @@ pub enum LoadError {
     /// A core module without its WIT.
     #[error(
         "it is a core module without its interface; build it with wit-bindgen, or embed the interface by \
-         `wasm-tools component embed wit/ --world gateway FILE`"
+         `wasm-tools component embed wit/ --actions gateway FILE`"
     )]
     NoInterface,
     /// A module that cannot become a component.
@@ -299,7 +299,7 @@ fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
             .push(PathPattern::parse(pattern).map_err(LoadError::Interest)?);
     }
     for fact in wish.facts {
-        if Peer::knows_fact(&fact) {
+        if Connection::knows_fact(&fact) {
             interest.facts.push(fact);
         } else {
             tracing::warn!(

@@ -12,7 +12,7 @@ use super::instance::{CallError, Instance};
 use super::pool::{Call, CallResult, Place, Pool};
 use super::probation::{Failure, Probation, Verdict};
 use crate::config::{OnFailure, PathPattern};
-use crate::message::{Event, Outcome, Payload, Peer};
+use crate::message::{Event, Outcome, Payload, Connection};
 use crate::metrics::{Metrics, PluginMetrics};
 
 /// So many calls of a thread are counted in the metrics together, or as many as there are when somebody looks.
@@ -66,13 +66,13 @@ impl Version {
     /// Whether its handler is to be called for an event; else the event goes on to the next plugin.
     pub fn wants(&self, event: &Event) -> bool {
         match event {
-            Event::Open { peer, .. } => self.wants_handshake(peer),
-            Event::Frame { peer, message } => {
+            Event::Open { connection, .. } => self.wants_handshake(connection),
+            Event::Frame { connection, message } => {
                 self.exports.frames
-                    && self.interest.wants_path(&peer.path)
+                    && self.interest.wants_path(&connection.path)
                     && self.interest.wants_kind(message)
             }
-            Event::Close { peer, .. } => self.exports.closings && self.interest.wants_path(&peer.path),
+            Event::Close { connection, .. } => self.exports.closings && self.interest.wants_path(&connection.path),
             Event::Push(request) => self.exports.pushes && self.interest.wants_path(&request.path),
             Event::Schedule(_) => self.exports.schedules,
             // These come to the plugin that caused them, whatever its interest.
@@ -84,8 +84,8 @@ impl Version {
     }
 
     /// Whether it has a say in the handshake of a connection.
-    pub fn wants_handshake(&self, peer: &Peer) -> bool {
-        self.exports.handshakes && self.interest.wants_path(&peer.path)
+    pub fn wants_handshake(&self, connection: &Connection) -> bool {
+        self.exports.handshakes && self.interest.wants_path(&connection.path)
     }
 
     /// Takes out of an upstream's answer what the plugin does not want to know.

@@ -34,13 +34,13 @@ fn registry_with(slow_clients: SlowClients) -> Arc<Registry> {
     Arc::new(Registry::new(limits, vec![kept]))
 }
 
-fn connect_with(registry: &Arc<Registry>, id: &str, query: &str) -> (Registration, Arc<Outbox>) {
-    let peer = Peer::new(id.into(), ([127, 0, 0, 1], 1).into(), "/", query, "");
-    let outbox = registry.outbox();
-    (registry.register(Arc::new(peer), outbox.clone()), outbox)
+fn connect_with(registry: &Arc<Registry>, id: &str, query: &str) -> (Registration, Arc<SendQueue>) {
+    let connection = Connection::new(id.into(), ([127, 0, 0, 1], 1).into(), "/", query, "");
+    let send_queue = registry.send_queue();
+    (registry.register(Arc::new(connection), send_queue.clone()), send_queue)
 }
 
-fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<Outbox>) {
+fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<SendQueue>) {
     connect_with(registry, id, "")
 }
 
@@ -49,8 +49,8 @@ fn text(text: &str) -> Payload {
 }
 
 /// What is in a queue, as text.
-fn received(outbox: &Outbox) -> Vec<String> {
-    let texts = std::iter::from_fn(|| outbox.try_next()).map(|item| match item {
+fn received(send_queue: &SendQueue) -> Vec<String> {
+    let texts = std::iter::from_fn(|| send_queue.try_next()).map(|item| match item {
         Outbound::Message(Payload::Text(text)) | Outbound::Published(Payload::Text(text)) => text.to_string(),
         other => format!("{other:?}"),
     });
@@ -65,11 +65,11 @@ fn publish(registry: &Registry, topic: &str, message: &str) -> Published {
 fn a_name_belongs_to_who_took_it_last() {
     let registry = registry();
     let (old, _) = connect(&registry, "a");
-    let (new, outbox) = connect(&registry, "a");
+    let (new, send_queue) = connect(&registry, "a");
     drop(old);
     assert_eq!(registry.count(), 1, "the older one's end is not the newer one's");
     assert_eq!(registry.send("a", text("x")), Ok(()));
-    assert_eq!(received(&outbox), ["x"]);
+    assert_eq!(received(&send_queue), ["x"]);
     drop(new);
     assert_eq!(registry.send("a", text("x")), Err(SendError::NotFound));
     assert_eq!(registry.count(), 0);
@@ -78,16 +78,16 @@ fn a_name_belongs_to_who_took_it_last() {
 #[tokio::test]
 async fn closing_all_reaches_those_who_come_late_and_ends_with_the_last() {
     let registry = registry();
-    let (first, outbox) = connect(&registry, "a");
+    let (first, send_queue) = connect(&registry, "a");
     let mut all = Box::pin(registry.close_all(Duration::ZERO, FOREVER));
     assert!((&mut all).now_or_never().is_none());
     assert!(matches!(
-        outbox.try_next(),
+        send_queue.try_next(),
         Some(Outbound::Close { code: GOING_AWAY, .. })
     ));
-    let (late, outbox) = connect(&registry, "b");
+    let (late, send_queue) = connect(&registry, "b");
     assert!(matches!(
-        outbox.try_next(),
+        send_queue.try_next(),
         Some(Outbound::Close { code: GOING_AWAY, .. })
     ));
     drop(first);
@@ -112,7 +112,7 @@ fn a_publication_reaches_subscribers_but_those_who_are_left_out() {
         }
     );
     assert_eq!(publish(&registry, "*", "all").recipients, 3);
-    let got = clients.each_ref().map(|(_, outbox)| received(outbox).join(" "));
+    let got = clients.each_ref().map(|(_, send_queue)| received(send_queue).join(" "));
     assert_eq!(got, ["x all", "all", "all"]);
     assert_eq!(publish(&registry, "nobody", "x"), Published::default());
 }
@@ -134,7 +134,7 @@ fn a_full_queue_delays_nobody_and_is_dealt_with_as_the_policy_says() {
     ] {
         let registry = registry_with(policy);
         let (_slow, full) = connect(&registry, "slow");
-        let (_quick, outbox) = connect(&registry, "quick");
+        let (_quick, send_queue) = connect(&registry, "quick");
         for id in ["slow", "quick"] {
             registry.subscribe(id, "news").unwrap();
             registry.subscribe(id, "kept.1").unwrap();
@@ -151,7 +151,7 @@ fn a_full_queue_delays_nobody_and_is_dealt_with_as_the_policy_says() {
         let published = publish(&registry, "kept.1", &"z".repeat(900));
         assert_eq!(published.recipients, 1);
         assert!(full.is_closed(), "one with a history may not");
-        assert_eq!(received(&outbox).len(), 3);
+        assert_eq!(received(&send_queue).len(), 3);
     }
 }
 
@@ -213,13 +213,13 @@ fn a_name_joins_with_its_first_connection_and_leaves_with_its_last() {
 /// What a client that resumes is told first.
 fn resumed(registry: &Arc<Registry>, position: &str) -> Vec<String> {
     let query = format!("a=b&resume=kept.1%3A{position}&resume=nonsense");
-    let (_client, outbox) = connect_with(registry, "resuming", &query);
+    let (_client, send_queue) = connect_with(registry, "resuming", &query);
     registry.subscribe("resuming", "kept.1").unwrap();
-    let first = received(&outbox);
+    let first = received(&send_queue);
     // A position is good for once: what comes later was not missed.
     registry.unsubscribe("resuming", "kept.1").unwrap();
     registry.subscribe("resuming", "kept.1").unwrap();
-    let again = received(&outbox);
+    let again = received(&send_queue);
     assert!(again.len() == 1 && !again[0].contains("recovered"), "{again:?}");
     first
 }
@@ -227,9 +227,9 @@ fn resumed(registry: &Arc<Registry>, position: &str) -> Vec<String> {
 #[test]
 fn who_comes_back_gets_what_was_missed_or_is_told() {
     let registry = registry();
-    let (_client, outbox) = connect(&registry, "a");
+    let (_client, send_queue) = connect(&registry, "a");
     registry.subscribe("a", "kept.1").unwrap();
-    let first: serde_json::Value = serde_json::from_str(&received(&outbox)[0]).unwrap();
+    let first: serde_json::Value = serde_json::from_str(&received(&send_queue)[0]).unwrap();
     assert_eq!(first["subscribed"], true);
     assert_eq!(first["offset"], 0);
     assert!(first.get("recovered").is_none());
@@ -238,7 +238,7 @@ fn who_comes_back_gets_what_was_missed_or_is_told() {
         let published = publish(&registry, "kept.1", &format!("m{n}"));
         assert_eq!(published.position.unwrap().offset, n);
     }
-    assert_eq!(received(&outbox).len(), 7);
+    assert_eq!(received(&send_queue).len(), 7);
 
     let data = |frames: &[String]| -> Vec<String> {
         let values = frames
@@ -313,13 +313,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Nothing is left: no topic, no subscriber, no byte, and nobody holds a connection any more.
-fn assert_nothing_is_left(registry: &Registry, peers: &[Arc<Peer>]) {
+fn assert_nothing_is_left(registry: &Registry, connections: &[Arc<Connection>]) {
     registry.expire(Instant::now() + FOREVER);
     assert_eq!(registry.count(), 0);
     assert_eq!(registry.topic_count(), 0);
     assert_eq!(registry.history_bytes(), 0);
-    for peer in peers {
-        assert_eq!(Arc::strong_count(peer), 1, "{} is still held", peer.id);
+    for connection in connections {
+        assert_eq!(Arc::strong_count(connection), 1, "{} is still held", connection.id);
     }
 }
 
@@ -329,14 +329,14 @@ proptest! {
         let registry = registry();
         let mut clients: BTreeMap<usize, Registration> = BTreeMap::new();
         let mut model: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-        let mut peers = Vec::new();
+        let mut connections = Vec::new();
         for step in steps {
             match step {
                 Step::Connect(c) => {
                     // A connection that takes the name of one that is still there is another matter.
                     clients.remove(&c);
                     let (registration, _) = connect(&registry, &c.to_string());
-                    peers.push(registration.entry.peer.clone());
+                    connections.push(registration.entry.connection.clone());
                     clients.insert(c, registration);
                     model.insert(c, BTreeSet::new());
                 }
@@ -381,22 +381,22 @@ proptest! {
             }
         }
         clients.clear();
-        assert_nothing_is_left(&registry, &peers);
+        assert_nothing_is_left(&registry, &connections);
     }
 }
 
 #[test]
 fn threads_that_all_do_everything_leave_nothing() {
     let registry = registry();
-    let peers: Mutex<Vec<Arc<Peer>>> = Mutex::default();
+    let connections: Mutex<Vec<Arc<Connection>>> = Mutex::default();
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let (registry, peers) = (&registry, &peers);
+            let (registry, connections) = (&registry, &connections);
             scope.spawn(move || {
                 for n in 0..2_000 {
                     let id = format!("{thread}-{}", n % 3);
-                    let (registration, outbox) = connect(registry, &id);
-                    lock(peers).push(registration.entry.peer.clone());
+                    let (registration, send_queue) = connect(registry, &id);
+                    lock(connections).push(registration.entry.connection.clone());
                     let topic = TOPICS[fastrand::usize(..TOPICS.len())];
                     // Others may have filled its topics meanwhile.
                     let subscribed = registry.subscribe(&id, topic);
@@ -412,10 +412,10 @@ fn threads_that_all_do_everything_leave_nothing() {
                         let _ = registry.unsubscribe(&other, topic);
                     }
                     registry.expire(Instant::now());
-                    drop((registration, outbox));
+                    drop((registration, send_queue));
                 }
             });
         }
     });
-    assert_nothing_is_left(&registry, &lock(&peers));
+    assert_nothing_is_left(&registry, &lock(&connections));
 }

@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::history::{History, Position, Retention};
 use super::{Entry, Published, envelope, lock};
 use crate::config::SlowClients;
-use crate::message::{Payload, Peer, Utf8Bytes};
-use crate::outbox::{Outbound, Outbox};
+use crate::message::{Payload, Connection, Utf8Bytes};
+use crate::send_queue::{Outbound, SendQueue};
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
@@ -56,15 +56,15 @@ const TOO_SLOW_RESUME: &str = "too slow for a topic with a history; connect agai
 
 /// Puts a publication into a queue, or does what the policy says.
 pub(super) fn deliver(
-    outbox: &Outbox,
+    send_queue: &SendQueue,
     outbound: &Outbound,
     policy: SlowClients,
     reason: &str,
     published: &mut Published,
 ) {
     let result = match policy {
-        SlowClients::DropOldest => outbox.push_over(outbound.clone()),
-        SlowClients::Skip | SlowClients::Close => outbox.push(outbound.clone()).map(|()| 0),
+        SlowClients::DropOldest => send_queue.push_over(outbound.clone()),
+        SlowClients::Skip | SlowClients::Close => send_queue.push(outbound.clone()).map(|()| 0),
     };
     match result {
         Ok(dropped) => {
@@ -72,12 +72,12 @@ pub(super) fn deliver(
             published.dropped += dropped;
         }
         // A queue that has ended already is no slow one.
-        Err(_) if outbox.is_closed() => {}
+        Err(_) if send_queue.is_closed() => {}
         Err(_) => {
             published.congested += 1;
             if policy == SlowClients::Close {
                 published.closed += 1;
-                outbox.abort(TOO_SLOW, reason);
+                send_queue.abort(TOO_SLOW, reason);
             }
         }
     }
@@ -108,11 +108,11 @@ impl Topic {
             history.touch(Instant::now());
             let frames = self.beginning(history, resume, entry);
             // A full queue closes the connection, as a message that does not fit would.
-            if entry.outbox.push_all(frames).is_err() {
-                entry.outbox.abort(TOO_SLOW, TOO_SLOW_RESUME);
+            if entry.send_queue.push_all(frames).is_err() {
+                entry.send_queue.abort(TOO_SLOW, TOO_SLOW_RESUME);
             }
         }
-        let member = entry.peer.attribute("user").map(Arc::<str>::from);
+        let member = entry.connection.attribute("user").map(Arc::<str>::from);
         let has_joined = match &member {
             Some(name) => {
                 let connections = state.members.entry(name.clone()).or_insert(0);
@@ -125,7 +125,7 @@ impl Topic {
             tell(&envelope::presence(
                 &self.name,
                 "join",
-                member.as_deref().unwrap_or(&entry.peer.id),
+                member.as_deref().unwrap_or(&entry.connection.id),
             ));
         }
         let subscriber = Subscriber {
@@ -141,7 +141,7 @@ impl Topic {
         let missed = resume.and_then(|position| {
             let missed: Vec<_> = history.after(position)?.cloned().map(message).collect();
             // More than the queue takes counts as lost: the client shall know, rather than be closed again and again.
-            entry.outbox.has_room_for(&missed).then_some((position, missed))
+            entry.send_queue.has_room_for(&missed).then_some((position, missed))
         });
         match missed {
             Some((position, missed)) => {
@@ -167,7 +167,7 @@ impl Topic {
             None => true,
         };
         if has_left {
-            let name = subscriber.member.as_deref().unwrap_or(&entry.peer.id);
+            let name = subscriber.member.as_deref().unwrap_or(&entry.connection.id);
             tell(&envelope::presence(&self.name, "leave", name));
         }
         if let Some(history) = &mut state.history {
@@ -214,7 +214,7 @@ impl Topic {
                 continue;
             }
             deliver(
-                &subscriber.entry.outbox,
+                &subscriber.entry.send_queue,
                 &outbound,
                 policy,
                 reason,
@@ -242,11 +242,11 @@ impl Topic {
         lock(&self.state).subscribers.len()
     }
 
-    pub(super) fn subscribers(&self, limit: usize) -> Vec<Arc<Peer>> {
+    pub(super) fn subscribers(&self, limit: usize) -> Vec<Arc<Connection>> {
         let state = lock(&self.state);
         let subscribers = state.subscribers.values().take(limit);
         subscribers
-            .map(|subscriber| subscriber.entry.peer.clone())
+            .map(|subscriber| subscriber.entry.connection.clone())
             .collect()
     }
 
@@ -257,7 +257,7 @@ impl Topic {
             .subscribers
             .values()
             .filter(|subscriber| subscriber.member.is_none())
-            .map(|subscriber| (subscriber.entry.peer.id.clone(), 1));
+            .map(|subscriber| (subscriber.entry.connection.id.clone(), 1));
         named.chain(unnamed).take(limit).collect()
     }
 }

@@ -9,8 +9,8 @@ use super::history::{Position, Retention};
 use super::topic::{self, Added, Removed, Topic};
 use super::{EVERYONE, Entry, Kept, PRESENCE, Published, Registry, SendError, is_name, lock};
 use crate::config::SlowClients;
-use crate::message::{Payload, Peer};
-use crate::outbox::Outbound;
+use crate::message::{Payload, Connection};
+use crate::send_queue::Outbound;
 
 /// The parameter of the handshake's query by which a client resumes a topic: `resume=TOPIC:EPOCH:OFFSET`.
 const RESUME: &str = "resume";
@@ -93,11 +93,11 @@ impl Registry {
         let mut published = Published::default();
         let outbound = Outbound::Published(message.clone());
         for entry in &self.connections {
-            if except.iter().any(|id| **id == *entry.peer.id) {
+            if except.iter().any(|id| **id == *entry.connection.id) {
                 continue;
             }
             topic::deliver(
-                &entry.outbox,
+                &entry.send_queue,
                 &outbound,
                 policy,
                 topic::TOO_SLOW_REASON,
@@ -148,10 +148,10 @@ impl Registry {
     }
 
     /// The subscribers of a topic, in no order, at most so many.
-    pub fn subscribers(&self, name: &str, limit: usize) -> Vec<Arc<Peer>> {
+    pub fn subscribers(&self, name: &str, limit: usize) -> Vec<Arc<Connection>> {
         if name == EVERYONE {
             let entries = self.connections.iter().take(limit);
-            return entries.map(|entry| entry.peer.clone()).collect();
+            return entries.map(|entry| entry.connection.clone()).collect();
         }
         self.existing(name)
             .map_or_else(Vec::new, |topic| topic.subscribers(limit))

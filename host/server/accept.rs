@@ -25,7 +25,7 @@ use super::{Gateway, Role};
 const MAX_HEAD: usize = 32 * 1024;
 
 /// What every connection of a listener goes through.
-pub(super) struct Entrance {
+pub(super) struct Acceptor {
     pub(super) gateway: Arc<Gateway>,
     pub(super) router: Router,
     pub(super) role: Role,
@@ -59,7 +59,7 @@ impl Dropped {
     }
 }
 
-impl Entrance {
+impl Acceptor {
     /// Serves a connection until it ends or is handed over to a session. One by a Unix socket has no address.
     pub(super) async fn serve(self: Arc<Self>, socket: Socket, address: Option<SocketAddr>) {
         let patience = self.gateway.settings.load().limits.handshake_timeout;
@@ -149,9 +149,9 @@ impl Entrance {
             return;
         };
         if self.role != Role::Push {
-            self.gateway.sessions.world.metrics.handshake(cause);
+            self.gateway.sessions.actions.metrics.handshake(cause);
         }
-        if let Some(times) = self.gateway.damper.count(cause) {
+        if let Some(times) = self.gateway.log_limit.count(cause) {
             tracing::warn!(cause, ?address, times, "connection dropped: {dropped}");
         }
     }

@@ -20,7 +20,7 @@ use hyper::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::Gateway;
-use crate::message::Peer;
+use crate::message::Connection;
 use crate::plugin::Report;
 use crate::registry::{EVERYONE, Registry};
 
@@ -30,7 +30,7 @@ pub(super) async fn live() -> &'static str {
 
 /// Everything is set up before the listeners are served, so who gets an answer gets this one until the shutdown.
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    if gateway.sessions.world.registry.is_closing() {
+    if gateway.sessions.actions.registry.is_closing() {
         (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
     } else {
         "ready\n".into_response()
@@ -39,14 +39,14 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 
 pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let world = &gateway.sessions.world;
+    let actions = &gateway.sessions.actions;
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     gateway.sessions.plugins.tell_metrics();
     // Looked up when somebody looks: they change with every subscription.
-    world.metrics.topics.set(count(world.registry.topic_count()));
-    world.metrics.history.set(count(world.registry.history_bytes()));
-    world.metrics.queues.set(count(world.registry.queue_bytes()));
-    ([(CONTENT_TYPE, FORMAT)], world.metrics.render()).into_response()
+    actions.metrics.topics.set(count(actions.registry.topic_count()));
+    actions.metrics.history.set(count(actions.registry.history_bytes()));
+    actions.metrics.queues.set(count(actions.registry.queue_bytes()));
+    ([(CONTENT_TYPE, FORMAT)], actions.metrics.render()).into_response()
 }
 
 /// The chain in its order.
@@ -68,7 +68,7 @@ pub(super) async fn plugins(State(gateway): State<Arc<Gateway>>) -> Response {
 struct Connections {
     node: Node,
     count: usize,
-    connections: Vec<Connection>,
+    connections: Vec<Listed>,
 }
 
 /// This run of the gateway.
@@ -79,7 +79,7 @@ struct Node {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Connection {
+struct Listed {
     id: String,
     path: String,
     remote_address: String,
@@ -90,24 +90,24 @@ struct Connection {
 }
 
 pub(super) async fn connections(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery) -> Response {
-    let registry = &gateway.sessions.world.registry;
+    let registry = &gateway.sessions.actions.registry;
     let topic = parameter(query, "topic").unwrap_or_else(|| EVERYONE.to_owned());
-    let peers = registry.subscribers(&topic, usize::MAX);
-    let connection = |peer: &Arc<Peer>| Connection {
-        id: peer.id.to_string(),
-        path: peer.path.to_string(),
-        remote_address: peer.remote_address.to_string(),
-        client_address: peer.client_address.to_string(),
-        opened: time(peer.opened),
-        attributes: peer.attributes().into_iter().collect(),
-        topics: registry.topics_of(&peer.id),
+    let connections = registry.subscribers(&topic, usize::MAX);
+    let connection = |connection: &Arc<Connection>| Listed {
+        id: connection.id.to_string(),
+        path: connection.path.to_string(),
+        remote_address: connection.remote_address.to_string(),
+        client_address: connection.client_address.to_string(),
+        opened: time(connection.opened),
+        attributes: connection.attributes().into_iter().collect(),
+        topics: registry.topics_of(&connection.id),
     };
     json(serde_json::to_string(&Connections {
         node: Node {
             started: time(registry.started()),
         },
-        count: peers.len(),
-        connections: peers.iter().map(connection).collect(),
+        count: connections.len(),
+        connections: connections.iter().map(connection).collect(),
     }))
 }
 
@@ -127,7 +127,7 @@ struct Member {
 }
 
 pub(super) async fn topics(State(gateway): State<Arc<Gateway>>, RawQuery(query): RawQuery) -> Response {
-    let registry = &gateway.sessions.world.registry;
+    let registry = &gateway.sessions.actions.registry;
     match parameter(query, "name") {
         Some(name) => json(serde_json::to_string(&topic(registry, name))),
         None => {
@@ -154,7 +154,7 @@ fn topic(registry: &Registry, name: String) -> Topic {
     Topic {
         count: clients.len(),
         members,
-        clients: clients.iter().map(|peer| peer.id.to_string()).collect(),
+        clients: clients.iter().map(|connection| connection.id.to_string()).collect(),
         topic: name,
     }
 }

@@ -18,7 +18,7 @@ use hyper::{Method, Uri};
 use super::convert::{to_http, to_request};
 use super::idempotency::Key;
 use super::{Gateway, admin};
-use crate::journey::{Journey, Step};
+use crate::dispatch::{Dispatch, Step};
 use crate::message::{self, Action, Event, Payload};
 use crate::registry::SendError;
 
@@ -37,7 +37,7 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
-/// A push: its journey through the plugins ends with the answer. One with an `Idempotency-Key` is done once.
+/// A push: its dispatch through the plugins ends with the answer. One with an `Idempotency-Key` is done once.
 async fn push(
     State(gateway): State<Arc<Gateway>>,
     method: Method,
@@ -46,18 +46,18 @@ async fn push(
     body: Bytes,
 ) -> Response {
     let sessions = &gateway.sessions;
-    sessions.world.metrics.pushes.inc();
+    sessions.actions.metrics.pushes.inc();
     let request = to_request(&method, &uri, &headers, Payload::from_body(body));
     let chain = sessions.plugins.push_chain();
     let key = headers
         .get("idempotency-key")
         .map(|key| Key::new(&method, uri.path(), key));
-    let journey = move || Journey::begin(chain, Event::Push(Arc::new(request)));
+    let dispatch = move || Dispatch::begin(chain, Event::Push(Arc::new(request)));
     let response = match key {
-        None => answer(&gateway, journey()).await,
+        None => answer(&gateway, dispatch()).await,
         Some(key) => {
             let owned = gateway.clone();
-            let answering = async move { answer(&owned, journey()).await };
+            let answering = async move { answer(&owned, dispatch()).await };
             gateway.pushed.once(key, answering).await
         }
     };
@@ -66,32 +66,32 @@ async fn push(
 
 /// Brings a push to its end. The first answer counts: so a `send` that fails is answered for before the `respond` that
 /// follows it, unless the plugin wants a report and answers for it itself.
-async fn answer(gateway: &Gateway, mut journey: Journey) -> message::Response {
-    let world = &gateway.sessions.world;
+async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response {
+    let actions = &gateway.sessions.actions;
     let mut answer = None;
     loop {
-        match journey.step() {
+        match dispatch.step() {
             Step::Act(Action::Respond(response)) => drop(answer.get_or_insert(response)),
-            Step::Act(Action::Send { connection, message }) if !journey.is_reported() => {
-                if let Err(cause) = world.send(&connection, message) {
+            Step::Act(Action::Send { connection, message }) if !dispatch.is_reported() => {
+                if let Err(cause) = actions.send(&connection, message) {
                     tracing::info!(connection, %cause, "push not delivered");
                     answer.get_or_insert(undelivered(cause));
                 }
             }
             Step::Act(action) => {
-                let effect = world.act(&journey, action);
-                journey.note(effect);
+                let effect = actions.act(&dispatch, action);
+                dispatch.note(effect);
             }
             Step::Ask(exchange) => {
-                let (context, outcome) = world.ask(journey.flow(), 0, exchange).await;
-                journey.answered(context, outcome);
+                let (context, outcome) = actions.ask(dispatch.flow(), 0, exchange).await;
+                dispatch.answered(context, outcome);
             }
-            Step::Wait(result) => journey.decided(result.await.ok()),
+            Step::Wait(result) => dispatch.decided(result.await.ok()),
             Step::Done => break,
         }
     }
     answer.unwrap_or_else(|| {
-        let status = if journey.has_failed() { 500 } else { 404 };
+        let status = if dispatch.has_failed() { 500 } else { 404 };
         plain(status, Vec::new(), "")
     })
 }

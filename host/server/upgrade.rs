@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
-use super::damper::Damper;
+use super::log_limit::LogLimit;
 use super::limits::Place;
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
 use super::{Gateway, Request, Settings};
 use crate::config::{ClientIds, Origins, Route};
-use crate::message::{self, Payload, Peer};
+use crate::message::{self, Payload, Connection};
 use crate::session::Opened;
 
 /// The route of a path: an exact one, else the one with the longest prefix.
@@ -45,12 +45,12 @@ pub(super) async fn upgrade(
     route: usize,
     mut request: Request,
 ) -> Response {
-    let metrics = &gateway.sessions.world.metrics;
+    let metrics = &gateway.sessions.actions.metrics;
     let Some(remote) = request.extensions().get::<Remote>().copied() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let client = client_address(&settings.proxies.trusted, remote, request.headers_mut());
-    let key = match check(&gateway.damper, &settings.origins, &request) {
+    let key = match check(&gateway.log_limit, &settings.origins, &request) {
         Ok(key) => key,
         Err(refusal) => {
             metrics.handshake(refusal.name());
@@ -62,7 +62,7 @@ pub(super) async fn upgrade(
         Err(reached) => {
             let limit = reached.key();
             metrics.handshake(limit);
-            if let Some(times) = gateway.damper.count(limit) {
+            if let Some(times) = gateway.log_limit.count(limit) {
                 tracing::warn!(limit, %client, times, "handshake refused: a limit is reached");
             }
             return reached.into_response();
@@ -70,9 +70,9 @@ pub(super) async fn upgrade(
     };
     let socket = hyper::upgrade::on(&mut request);
     let (head, _) = request.into_parts();
-    let peer = Arc::new(peer(settings.client_ids, remote, client, &head));
+    let connection = Arc::new(connection(settings.client_ids, remote, client, &head));
     let upstream = settings.routes.get(route).map_or(0, |route| route.upstream);
-    let (opened, place) = match admit(&gateway, route, upstream, peer, &head, place).await {
+    let (opened, place) = match admit(&gateway, route, upstream, connection, &head, place).await {
         Ok(opened) => opened,
         Err(response) => {
             metrics.handshake("plugin");
@@ -102,20 +102,20 @@ async fn admit(
     gateway: &Gateway,
     route: usize,
     upstream: usize,
-    peer: Arc<Peer>,
+    connection: Arc<Connection>,
     head: &Parts,
     place: Place,
 ) -> Result<(Opened, Place), message::Response> {
     let sessions = gateway.sessions.clone();
-    if !sessions.asks_for_handshake(route, &peer) {
-        return Ok((sessions.open(peer, route, upstream), place));
+    if !sessions.asks_for_handshake(route, &connection) {
+        return Ok((sessions.open(connection, route, upstream), place));
     }
     let body = Payload::Text("".into());
     let request = to_request(&head.method, &head.uri, &head.headers, body);
     // Dropped with this future, when the client goes away.
     let (_here, gone) = oneshot::channel();
     let admitting = async move {
-        let opened = sessions.admit(peer, request, route, upstream, gone).await?;
+        let opened = sessions.admit(connection, request, route, upstream, gone).await?;
         Ok((opened, place))
     };
     tokio::spawn(admitting).await.unwrap_or_else(|error| {
@@ -221,7 +221,7 @@ impl IntoResponse for Refusal {
 }
 
 /// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value for `Sec-WebSocket-Accept`.
-fn check(damper: &Damper, origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
+fn check(log_limit: &LogLimit, origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
         return Err(Refusal::NoUpgrade);
@@ -239,12 +239,12 @@ fn check(damper: &Damper, origins: &Origins, request: &Request) -> Result<Header
         .get(SEC_WEBSOCKET_KEY)
         .filter(|key| key.len() == KEY_LENGTH)
         .ok_or(Refusal::Key)?;
-    check_origin(damper, origins, headers)?;
+    check_origin(log_limit, origins, headers)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
 }
 
 /// Browsers name the page's origin, and nobody else has to.
-fn check_origin(damper: &Damper, origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(log_limit: &LogLimit, origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| {
         headers
             .get(name)
@@ -256,7 +256,7 @@ fn check_origin(damper: &Damper, origins: &Origins, headers: &HeaderMap) -> Resu
     if origins.allows(&origin, &host) {
         return Ok(());
     }
-    if let Some(times) = damper.count("origin") {
+    if let Some(times) = log_limit.count("origin") {
         tracing::warn!(
             %origin,
             %host,
@@ -281,7 +281,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
-fn peer(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> Peer {
+fn connection(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> Connection {
     let address = remote.address;
     let id = match ids {
         ClientIds::Address => address.to_string(),
@@ -298,9 +298,9 @@ fn peer(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> Peer {
         headers.push_str(&String::from_utf8_lossy(value.as_bytes()));
     }
     let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-    let mut peer = Peer::new(id.into(), address, path, query, &headers);
-    peer.client_address = client;
-    peer
+    let mut connection = Connection::new(id.into(), address, path, query, &headers);
+    connection.client_address = client;
+    connection
 }
 
 #[cfg(test)]

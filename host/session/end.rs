@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::message::Peer;
+use crate::message::Connection;
 
 /// RFC 6455 section 7.1.5: there was a close frame without a code.
 const NO_CODE: u16 = 1005;
@@ -26,8 +26,8 @@ pub(super) enum End {
 
 impl End {
     /// Logs the end. Gives code and reason as plugins hear them.
-    pub(super) fn tell(self, peer: &Peer, lasted: Duration) -> (u16, String) {
-        let connection = &*peer.id;
+    pub(super) fn tell(self, connection: &Connection, lasted: Duration) -> (u16, String) {
+        let connection = &*connection.id;
         match self {
             Self::Peer(frame) => {
                 let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Sessions;
-use crate::effects;
-use crate::journey::{Journey, Step};
-use crate::message::{Action, Effect, Event, Headers, Payload, Peer, Request, Response};
-use crate::outbox::{Outbound, Outbox};
+use crate::actions;
+use crate::dispatch::{Dispatch, Step};
+use crate::message::{Action, Effect, Event, Headers, Payload, Connection, Request, Response};
+use crate::send_queue::{Outbound, SendQueue};
 use crate::registry::Registration;
 
 /// A connection that was let in. It is registered, so it can be sent to, and what was decided at its handshake is done.
@@ -18,8 +18,8 @@ use crate::registry::Registration;
 /// that it closed, even if its socket was never there.
 pub struct Opened {
     pub(super) sessions: Arc<Sessions>,
-    pub(super) peer: Arc<Peer>,
-    pub(super) outbox: Arc<Outbox>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) send_queue: Arc<SendQueue>,
     /// Index of the route.
     pub(super) route: usize,
     /// Index of the route's upstream.
@@ -46,9 +46,9 @@ struct Verdict {
 
 impl Sessions {
     /// Whether a plugin has a say in the handshakes of a route.
-    pub fn asks_for_handshake(&self, route: usize, peer: &Peer) -> bool {
+    pub fn asks_for_handshake(&self, route: usize, connection: &Connection) -> bool {
         let chain = self.plugins.chain(route);
-        chain.iter().any(|version| version.wants_handshake(peer))
+        chain.iter().any(|version| version.wants_handshake(connection))
     }
 
     /// Asks the plugins whether a client may connect. What they have asked PHP is waited for, so this is to be run to its
@@ -56,28 +56,28 @@ impl Sessions {
     /// other end of `gone`, which is dropped; as long as nothing was sent, nothing is sent any more.
     pub async fn admit(
         self: Arc<Self>,
-        peer: Arc<Peer>,
+        connection: Arc<Connection>,
         request: Request,
         route: usize,
         upstream: usize,
         mut gone: oneshot::Receiver<Infallible>,
     ) -> Result<Opened, Response> {
         let event = Event::Open {
-            peer: peer.clone(),
+            connection: connection.clone(),
             request: Arc::new(request),
         };
-        let mut journey = Journey::begin(self.plugins.chain(route), event);
+        let mut dispatch = Dispatch::begin(self.plugins.chain(route), event);
         let mut verdict = Verdict::default();
         let mut is_asked = false;
         loop {
-            match journey.step() {
+            match dispatch.step() {
                 Step::Act(action) => {
-                    let effect = self.decide(&mut verdict, &peer, &journey, action);
-                    journey.note(effect);
+                    let effect = self.decide(&mut verdict, &connection, &dispatch, action);
+                    dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    let upstreams = self.world.upstreams.load_full();
-                    let turn = effects::turn(&upstreams, journey.flow(), upstream, &exchange);
+                    let upstreams = self.actions.upstreams.load_full();
+                    let turn = actions::turn(&upstreams, dispatch.flow(), upstream, &exchange);
                     let turn = if is_asked {
                         Some(turn.await)
                     } else {
@@ -94,26 +94,26 @@ impl Sessions {
                         }
                         Some(Err(failure)) => Err(failure),
                         None => {
-                            tracing::debug!(connection = &*peer.id, "gone before PHP was asked about it");
+                            tracing::debug!(connection = &*connection.id, "gone before PHP was asked about it");
                             return Err(undecided());
                         }
                     };
-                    journey.answered(exchange.context, outcome);
+                    dispatch.answered(exchange.context, outcome);
                 }
-                Step::Wait(result) => journey.decided(result.await.ok()),
+                Step::Wait(result) => dispatch.decided(result.await.ok()),
                 Step::Done => break,
             }
         }
-        if journey.has_failed() {
+        if dispatch.has_failed() {
             return Err(undecided());
         }
         if let Some(rejection) = verdict.rejection {
             return Err(rejection);
         }
         if let Some(subprotocol) = verdict.subprotocol {
-            let _ = peer.subprotocol.set(subprotocol.into());
+            let _ = connection.subprotocol.set(subprotocol.into());
         }
-        let mut opened = self.open(peer, route, upstream);
+        let mut opened = self.open(connection, route, upstream);
         opened.headers = verdict.headers;
         for (plugin, action) in verdict.actions {
             opened.perform(&plugin, action);
@@ -122,7 +122,7 @@ impl Sessions {
     }
 
     /// Takes an action of a handshake into the verdict.
-    fn decide(&self, verdict: &mut Verdict, peer: &Arc<Peer>, journey: &Journey, action: Action) -> Effect {
+    fn decide(&self, verdict: &mut Verdict, connection: &Arc<Connection>, dispatch: &Dispatch, action: Action) -> Effect {
         match action {
             Action::Reject(response) => {
                 verdict.rejection.get_or_insert(response);
@@ -130,8 +130,8 @@ impl Sessions {
             Action::Accept { subprotocol, headers } => {
                 verdict.headers.extend(headers);
                 match subprotocol {
-                    Some(name) if !offers(peer, &name) => tracing::warn!(
-                        connection = &*peer.id,
+                    Some(name) if !offers(connection, &name) => tracing::warn!(
+                        connection = &*connection.id,
                         subprotocol = name,
                         "a plugin chose a subprotocol that the client does not offer; none is agreed on"
                     ),
@@ -139,21 +139,21 @@ impl Sessions {
                 }
             }
             Action::SetAttribute {
-                connection,
+                connection: id,
                 name,
                 value,
-            } if *connection == *peer.id => {
+            } if *id == *connection.id => {
                 let result = self
-                    .world
+                    .actions
                     .registry
-                    .set_attribute_of(peer, &name, value.as_deref());
+                    .set_attribute_of(connection, &name, value.as_deref());
                 if let Err(cause) = result {
-                    tracing::warn!(connection, name, %cause, "an attribute was not set");
+                    tracing::warn!(connection = id, name, %cause, "an attribute was not set");
                     return Effect::refused(cause.to_string());
                 }
             }
             action => {
-                if let Some(plugin) = journey.plugin() {
+                if let Some(plugin) = dispatch.plugin() {
                     verdict.actions.push((plugin.clone(), action));
                 }
             }
@@ -162,15 +162,15 @@ impl Sessions {
     }
 
     /// Lets a connection in without asking.
-    pub fn open(self: Arc<Self>, peer: Arc<Peer>, route: usize, upstream: usize) -> Opened {
-        let outbox = self.world.registry.outbox();
-        let registration = self.world.registry.register(peer.clone(), outbox.clone());
-        self.world.metrics.connections.inc();
-        self.world.metrics.connections_total.inc();
+    pub fn open(self: Arc<Self>, connection: Arc<Connection>, route: usize, upstream: usize) -> Opened {
+        let send_queue = self.actions.registry.send_queue();
+        let registration = self.actions.registry.register(connection.clone(), send_queue.clone());
+        self.actions.metrics.connections.inc();
+        self.actions.metrics.connections_total.inc();
         Opened {
             sessions: self,
-            peer,
-            outbox,
+            connection,
+            send_queue,
             route,
             upstream,
             headers: Vec::new(),
@@ -184,20 +184,20 @@ impl Sessions {
 impl Opened {
     /// The subprotocol that is agreed on.
     pub fn subprotocol(&self) -> Option<&str> {
-        self.peer.subprotocol.get().map(|name| &**name)
+        self.connection.subprotocol.get().map(|name| &**name)
     }
 
     fn perform(&self, plugin: &Arc<str>, action: Action) {
         match action {
             Action::Reply(payload) => self.greet(payload),
-            action => drop(self.sessions.world.perform(plugin, action)),
+            action => drop(self.sessions.actions.perform(plugin, action)),
         }
     }
 
     fn greet(&self, payload: Payload) {
-        if self.outbox.push(Outbound::Message(payload)).is_err() {
+        if self.send_queue.push(Outbound::Message(payload)).is_err() {
             tracing::warn!(
-                connection = &*self.peer.id,
+                connection = &*self.connection.id,
                 "a greeting does not fit into the queue"
             );
         }
@@ -208,20 +208,20 @@ impl Drop for Opened {
     fn drop(&mut self) {
         drop(self.registration.take());
         let sessions = &self.sessions;
-        sessions.world.metrics.connections.dec();
+        sessions.actions.metrics.connections.dec();
         let event = Event::Close {
-            peer: self.peer.clone(),
+            connection: self.connection.clone(),
             code: self.code,
             reason: std::mem::take(&mut self.reason).into(),
         };
-        let journey = Journey::begin(sessions.plugins.chain(self.route), event);
-        sessions.deliveries.begin(journey, self.upstream);
+        let dispatch = Dispatch::begin(sessions.plugins.chain(self.route), event);
+        sessions.close_events.begin(dispatch, self.upstream);
     }
 }
 
 /// Whether a name is among those that the client offers (RFC 6455 section 11.3.4).
-fn offers(peer: &Peer, name: &str) -> bool {
-    let offers = peer
+fn offers(connection: &Connection, name: &str) -> bool {
+    let offers = connection
         .headers
         .lines()
         .filter_map(|line| line.strip_prefix("sec-websocket-protocol: "));

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use super::pipeline::Ticket;
 use super::{End, Session, goodbye};
 use crate::message::Payload;
-use crate::outbox::Outbound;
+use crate::send_queue::Outbound;
 
 /// A client that takes nothing for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
     /// Answers a frame. What was sent to this connection before, perhaps by the actions before this one, leaves before it.
     pub(super) fn reply(&mut self, ticket: Ticket, payload: Payload) {
         if self.pipeline.is_first(ticket) {
-            for sent in self.outbox.take_messages() {
+            for sent in self.send_queue.take_messages() {
                 self.pipeline.answer(ticket, frame(sent));
             }
         }
@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
                 }
             }
             item = if bytes < bound {
-                self.outbox.try_next()
+                self.send_queue.try_next()
             } else {
                 None
             };
@@ -77,9 +77,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
 
     fn set_timer(&mut self, plugin: &Arc<str>, name: &Arc<str>, delay: Option<Duration>) {
         self.is_rearmed = true;
-        let connection = &*self.peer.id;
+        let connection = &*self.connection.id;
         if !self
-            .alarm
+            .deadlines
             .set(plugin.clone(), name.clone(), delay, Instant::now())
         {
             tracing::warn!(
@@ -93,9 +93,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
 
     async fn feed(&mut self, message: Message) -> Result<(), End> {
         if self.settings.heartbeat.idle_timeout.is_some() {
-            self.alarm.active(Instant::now());
+            self.deadlines.active(Instant::now());
         }
-        self.shared.world.metrics.frames_out.inc();
+        self.shared.actions.metrics.frames_out.inc();
         patiently(self.socket.feed(message)).await
     }
 

@@ -57,10 +57,10 @@ mod fastcgi {
 use std::sync::Arc;
 
 use aileron::config::{Config, Overrides};
-use aileron::journey::{Journey, Step};
-use aileron::message::{self, Event, Payload, Peer, Request};
+use aileron::dispatch::{Dispatch, Step};
+use aileron::message::{self, Event, Payload, Connection, Request};
 use aileron::metrics::Metrics;
-use aileron::outbox::Outbox;
+use aileron::send_queue::SendQueue;
 use aileron::plugin::Plugins;
 use aileron::registry::{Registration, Registry};
 use cpu_time::CpuTime;
@@ -90,16 +90,16 @@ fn forms(criterion: &mut Criterion<CpuTime>) -> Vec<Request> {
         Arc::new(Metrics::default()),
     )
     .unwrap();
-    let peer = Arc::new(peer(1));
+    let connection = Arc::new(connection(1));
     SIZES
         .map(|size| {
             let message = Payload::Text("x".repeat(size).into());
             let ask = || {
                 let event = Event::Frame {
-                    peer: peer.clone(),
+                    connection: connection.clone(),
                     message: message.clone(),
                 };
-                let Step::Ask(exchange) = Journey::begin(plugins.chain(0), event).step() else {
+                let Step::Ask(exchange) = Dispatch::begin(plugins.chain(0), event).step() else {
                     panic!("it does not ask");
                 };
                 exchange.request
@@ -143,14 +143,14 @@ fn answer(output: &[u8]) -> Vec<u8> {
 fn registry(criterion: &mut Criterion<CpuTime>) {
     let registry = Arc::new(Registry::default());
     let clients: Vec<_> = (0..CONNECTIONS).map(|n| connect(&registry, n)).collect();
-    let (id, outbox) = ("127.0.0.1:1", &clients[1].1);
+    let (id, send_queue) = ("127.0.0.1:1", &clients[1].1);
     let message = Payload::Text("a message of thirty-two letters".into());
     let mut bench = |name: &str, run: &mut dyn FnMut()| {
         criterion.bench_function(&format!("registry/{name}"), |bencher| bencher.iter(&mut *run));
     };
     bench("send to one", &mut || {
         registry.send(id, message.clone()).unwrap();
-        outbox.try_next().unwrap();
+        send_queue.try_next().unwrap();
     });
     bench("find one", &mut || {
         registry.find(id).unwrap();
@@ -167,29 +167,29 @@ fn registry(criterion: &mut Criterion<CpuTime>) {
         bench(&format!("publish to {subscribers}"), &mut || {
             let published = registry.publish(&topic, &message, &[]).unwrap();
             assert_eq!(published.recipients, subscribers);
-            for (_, outbox) in &clients[..subscribers] {
-                outbox.try_next().unwrap();
+            for (_, send_queue) in &clients[..subscribers] {
+                send_queue.try_next().unwrap();
             }
         });
     }
     criterion.bench_function("registry/come and go", |bencher| {
-        let setup = || Arc::new(peer(CONNECTIONS));
+        let setup = || Arc::new(connection(CONNECTIONS));
         bencher.iter_batched(
             setup,
-            |peer| drop(registry.register(peer, registry.outbox())),
+            |connection| drop(registry.register(connection, registry.send_queue())),
             BatchSize::SmallInput,
         );
     });
 }
 
-fn connect(registry: &Arc<Registry>, n: usize) -> (Registration, Arc<Outbox>) {
-    let outbox = registry.outbox();
-    (registry.register(Arc::new(peer(n)), outbox.clone()), outbox)
+fn connect(registry: &Arc<Registry>, n: usize) -> (Registration, Arc<SendQueue>) {
+    let send_queue = registry.send_queue();
+    (registry.register(Arc::new(connection(n)), send_queue.clone()), send_queue)
 }
 
-fn peer(n: usize) -> Peer {
+fn connection(n: usize) -> Connection {
     let id = format!("127.0.0.1:{n}");
-    Peer::new(
+    Connection::new(
         id.as_str().into(),
         ([127, 0, 0, 1], 1).into(),
         "/ws",

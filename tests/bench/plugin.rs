@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 
 use aileron::config::{Config, Overrides, PathPattern};
-use aileron::journey::{Journey, Step};
-use aileron::message::{Action, Effect, Event, Payload, Peer};
+use aileron::dispatch::{Dispatch, Step};
+use aileron::message::{Action, Effect, Event, Payload, Connection};
 use aileron::metrics::Metrics;
 use aileron::plugin::{Call, Plugins};
 use aileron::registry::Registry;
@@ -57,7 +57,7 @@ fn frames(criterion: &mut Criterion<CpuTime>, gateway: &Gateway) {
     for size in SIZES {
         let message = message(size);
         criterion.bench_function(&format!("plain/{size}"), |bencher| {
-            bencher.iter(|| plain(&gateway.peer, &message));
+            bencher.iter(|| plain(&gateway.connection, &message));
         });
         for language in LANGUAGES {
             for length in LENGTHS {
@@ -81,7 +81,7 @@ fn parts(criterion: &mut Criterion<CpuTime>, gateway: &Gateway) {
         // The first one of the longest chain hands on.
         let version = &gateway.plugins.chain(gateway.route(language, longest))[0];
         let event = Event::Frame {
-            peer: gateway.peer.clone(),
+            connection: gateway.connection.clone(),
             message: message(0),
         };
         criterion.bench_function(&format!("parts/instance checkout, {language}"), |bencher| {
@@ -127,7 +127,7 @@ fn threads(criterion: &mut Criterion<CpuTime>, gateway: &Gateway) {
 struct Gateway {
     plugins: Arc<Plugins>,
     config: Config,
-    peer: Arc<Peer>,
+    connection: Arc<Connection>,
 }
 
 impl Gateway {
@@ -155,7 +155,7 @@ impl Gateway {
         let config = Config::load(Some(&config_file), Overrides::default()).unwrap();
         let registry = Arc::new(Registry::default());
         let plugins = Plugins::new(&config, registry, Arc::new(Metrics::default())).unwrap();
-        let peer = Peer::new(
+        let connection = Connection::new(
             "127.0.0.1:51110".into(),
             ([127, 0, 0, 1], 51110).into(),
             "/ws",
@@ -165,7 +165,7 @@ impl Gateway {
         Self {
             plugins,
             config,
-            peer: Arc::new(peer),
+            connection: Arc::new(connection),
         }
     }
 
@@ -181,22 +181,22 @@ impl Gateway {
     /// A frame as a session handles it.
     fn frame(&self, route: usize, message: &Payload) -> Payload {
         let event = Event::Frame {
-            peer: self.peer.clone(),
+            connection: self.connection.clone(),
             message: message.clone(),
         };
-        let mut journey = Journey::begin(self.plugins.chain(route), event);
-        let Step::Act(Action::Reply(reply)) = journey.step() else {
+        let mut dispatch = Dispatch::begin(self.plugins.chain(route), event);
+        let Step::Act(Action::Reply(reply)) = dispatch.step() else {
             panic!("no reply");
         };
-        journey.note(Effect::new("sent"));
-        assert!(matches!(journey.step(), Step::Done));
+        dispatch.note(Effect::new("sent"));
+        assert!(matches!(dispatch.step(), Step::Done));
         reply
     }
 }
 
 /// What the guests do. Not inlined: a plugin is not known when the gateway is compiled.
 #[inline(never)]
-fn plain(_peer: &Peer, message: &Payload) -> Vec<Action> {
+fn plain(_peer: &Connection, message: &Payload) -> Vec<Action> {
     vec![Action::Reply(message.clone())]
 }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aileron::config::SlowClients;
-use aileron::message::{Payload, Peer};
-use aileron::outbox::{Outbound, Outbox};
+use aileron::message::{Payload, Connection};
+use aileron::send_queue::{Outbound, SendQueue};
 use aileron::registry::{Kept, Limits, Registration, Registry, Retention};
 
 const ROUNDS: usize = 9;
@@ -58,20 +58,20 @@ fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(limits, vec![kept]))
 }
 
-type Client = (String, Registration, Arc<Outbox>);
+type Client = (String, Registration, Arc<SendQueue>);
 
 fn connect(registry: &Arc<Registry>, many: usize) -> Vec<Client> {
     let one = |n: usize| {
         let id = format!("127.0.0.1:{n}");
-        let peer = Peer::new(
+        let connection = Connection::new(
             id.as_str().into(),
             ([127, 0, 0, 1], 1).into(),
             "/ws",
             "",
             "host: localhost",
         );
-        let outbox = registry.outbox();
-        (id, registry.register(Arc::new(peer), outbox.clone()), outbox)
+        let send_queue = registry.send_queue();
+        (id, registry.register(Arc::new(connection), send_queue.clone()), send_queue)
     };
     (0..many).map(one).collect()
 }
@@ -88,14 +88,14 @@ fn one_topic(registry: &Arc<Registry>, clients: &[Client]) {
             "\none topic `{topic}`: a subscription takes {each:?} and {} bytes",
             (memory() - before) / clients.len()
         );
-        clients.iter().for_each(|(_, _, outbox)| drain(outbox));
+        clients.iter().for_each(|(_, _, send_queue)| drain(send_queue));
         let publish = || {
             let published = registry.publish(topic, &message(), &[]).expect("it fits");
             assert_eq!(published.recipients, clients.len());
         };
         let bare = || {
-            for (_, _, outbox) in clients {
-                outbox.push(Outbound::Message(message())).expect("it fits");
+            for (_, _, send_queue) in clients {
+                send_queue.push(Outbound::Message(message())).expect("it fits");
             }
         };
         compare("a publication", publish, bare, clients);
@@ -121,8 +121,8 @@ fn many_topics(registry: &Arc<Registry>, clients: &[Client]) {
         }
     };
     let bare = || {
-        for (_, _, outbox) in clients {
-            outbox.push(Outbound::Message(message())).expect("it fits");
+        for (_, _, send_queue) in clients {
+            send_queue.push(Outbound::Message(message())).expect("it fits");
         }
     };
     compare("one publication to each", publish, bare, clients);
@@ -136,7 +136,7 @@ fn compare(what: &str, publish: impl Fn(), bare: impl Fn(), clients: &[Client]) 
             let started = Instant::now();
             run();
             times.push(started.elapsed());
-            clients.iter().for_each(|(_, _, outbox)| drain(outbox));
+            clients.iter().for_each(|(_, _, send_queue)| drain(send_queue));
         }
     }
     let (time, bare) = (median(times), median(bare_times));
@@ -151,8 +151,8 @@ fn message() -> Payload {
     Payload::Text("a message of thirty-two letters".into())
 }
 
-fn drain(outbox: &Outbox) {
-    while outbox.try_next().is_some() {}
+fn drain(send_queue: &SendQueue) {
+    while send_queue.try_next().is_some() {}
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

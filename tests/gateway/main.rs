@@ -21,7 +21,7 @@ mod closings;
 /// What is said of valid and invalid configurations.
 mod configuration;
 /// Proxies, TLS, and who is kept out: floods, slow clients, strangers.
-mod doors;
+mod listeners;
 /// The example plugins, in front of PHP.
 mod examples;
 /// The FastCGI client by itself.

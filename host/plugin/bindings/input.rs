@@ -2,7 +2,7 @@
 
 use wasmtime::component::{ComponentType, Lower};
 
-use crate::message::{Effect, Failure, Outcome, Payload, Peer, Request, Response};
+use crate::message::{Effect, Failure, Outcome, Payload, Connection, Request, Response};
 
 #[derive(ComponentType, Lower, Clone, Copy)]
 #[component(variant)]
@@ -65,23 +65,23 @@ pub(super) const NOBODY: ConnectionIn<'static> = ConnectionIn { id: "", facts: &
 
 /// Collects the facts that a plugin wants and that the connection has.
 pub(super) fn with_connection<R>(
-    peer: &Peer,
+    connection: &Connection,
     facts: &[String],
     call: impl FnOnce(ConnectionIn<'_>) -> R,
 ) -> R {
     if facts.is_empty() {
         return call(ConnectionIn {
-            id: &peer.id,
+            id: &connection.id,
             facts: &[],
         });
     }
     let known: Vec<_> = facts
         .iter()
-        .filter_map(|name| Some((name.as_str(), peer.fact(name)?)))
+        .filter_map(|name| Some((name.as_str(), connection.fact(name)?)))
         .collect();
     let known: Vec<(&str, &str)> = known.iter().map(|(name, value)| (*name, &**value)).collect();
     call(ConnectionIn {
-        id: &peer.id,
+        id: &connection.id,
         facts: &known,
     })
 }

@@ -65,8 +65,8 @@ pub(super) async fn authorize(State(gateway): State<Arc<Gateway>>, request: Requ
     match let_in(&gateway, request).await {
         Ok(request) => next.run(request).await,
         Err(refusal) => {
-            gateway.sessions.world.metrics.push_refused(refusal.cause());
-            if let Some(times) = gateway.damper.count(refusal.cause()) {
+            gateway.sessions.actions.metrics.push_refused(refusal.cause());
+            if let Some(times) = gateway.log_limit.count(refusal.cause()) {
                 tracing::warn!(path, times, "push refused: {refusal}");
             }
             refusal.into_response()

@@ -76,7 +76,7 @@ impl Total {
 }
 
 /// The queue of one connection. Empty it costs no allocation, as most connections are idle.
-pub struct Outbox {
+pub struct SendQueue {
     queue: Mutex<Queue>,
     reader: AtomicWaker,
     total: Arc<Total>,
@@ -93,7 +93,7 @@ struct Queue {
     closed: bool,
 }
 
-impl Outbox {
+impl SendQueue {
     /// An empty queue for so many bytes.
     pub fn new(limit: usize, total: Arc<Total>) -> Self {
         Self {
@@ -235,7 +235,7 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
+impl Drop for SendQueue {
     fn drop(&mut self) {
         let mut queue = self.lock();
         let bytes = queue.bytes;
@@ -325,8 +325,8 @@ mod tests {
         Outbound::Published(Payload::Text("x".repeat(n).into()))
     }
 
-    fn outbox(limit: usize) -> Outbox {
-        Outbox::new(limit, Total::new(usize::MAX))
+    fn send_queue(limit: usize) -> SendQueue {
+        SendQueue::new(limit, Total::new(usize::MAX))
     }
 
     fn close(code: u16, reason: &str) -> Outbound {
@@ -339,46 +339,46 @@ mod tests {
 
     #[test]
     fn nothing_comes_behind_the_close() {
-        let outbox = outbox(100);
-        outbox.push(text(1)).unwrap();
-        outbox.close(1000, "enough");
-        outbox.close(1001, "again");
-        assert_eq!(outbox.push(text(1)), Err(Full));
-        assert_eq!(outbox.try_next(), Some(text(1)));
-        assert_eq!(outbox.try_next(), Some(close(1000, "enough")));
-        assert_eq!(outbox.try_next(), None);
+        let send_queue = send_queue(100);
+        send_queue.push(text(1)).unwrap();
+        send_queue.close(1000, "enough");
+        send_queue.close(1001, "again");
+        assert_eq!(send_queue.push(text(1)), Err(Full));
+        assert_eq!(send_queue.try_next(), Some(text(1)));
+        assert_eq!(send_queue.try_next(), Some(close(1000, "enough")));
+        assert_eq!(send_queue.try_next(), None);
     }
 
     #[tokio::test]
     async fn who_waits_is_woken() {
-        let outbox = outbox(100);
-        let mut next = Box::pin(outbox.next());
+        let send_queue = send_queue(100);
+        let mut next = Box::pin(send_queue.next());
         assert!((&mut next).now_or_never().is_none());
-        outbox.push(text(3)).unwrap();
+        send_queue.push(text(3)).unwrap();
         assert_eq!(next.await, text(3));
     }
 
     #[test]
     fn what_was_published_makes_room_oldest_first_and_what_was_sent_does_not() {
-        let outbox = outbox(100);
+        let send_queue = send_queue(100);
         for item in [published(20), text(20), published(30)] {
-            outbox.push(item).unwrap();
+            send_queue.push(item).unwrap();
         }
-        assert_eq!(outbox.push(published(40)), Err(Full));
-        assert_eq!(outbox.push_over(published(40)), Ok(1));
-        assert_eq!(outbox.push_over(published(70)), Ok(2));
+        assert_eq!(send_queue.push(published(40)), Err(Full));
+        assert_eq!(send_queue.push_over(published(40)), Ok(1));
+        assert_eq!(send_queue.push_over(published(70)), Ok(2));
         assert_eq!(
-            outbox.push_over(published(90)),
+            send_queue.push_over(published(90)),
             Err(Full),
             "the message of its own stays"
         );
-        assert_eq!(outbox.try_next(), Some(text(20)));
+        assert_eq!(send_queue.try_next(), Some(text(20)));
     }
 
     #[test]
     fn all_queues_together_are_bounded_beyond_what_is_free() {
         let total = Total::new(10_000);
-        let queues = [(); 3].map(|()| Outbox::new(100_000, total.clone()));
+        let queues = [(); 3].map(|()| SendQueue::new(100_000, total.clone()));
         assert_eq!(queues[0].push(text(FREE - 2)), Ok(()));
         assert_eq!(total.bytes(), 0);
         assert_eq!(queues[0].push(text(6_000)), Ok(()));
@@ -405,12 +405,12 @@ mod tests {
         #[test]
         fn the_order_holds_and_the_bounds_too(sizes in prop::collection::vec(prop::option::of(0usize..6000), 0..60)) {
             let total = Total::new(3_000);
-            let outbox = Outbox::new(10_000, total.clone());
+            let send_queue = SendQueue::new(10_000, total.clone());
             let mut model = VecDeque::new();
             for size in sizes {
                 match size {
                     Some(n) => {
-                        let fits = outbox.push(text(n)).is_ok();
+                        let fits = send_queue.push(text(n)).is_ok();
                         let bytes: usize = model.iter().map(|n| n + 2).sum();
                         let own = bytes == 0 || bytes + n + 2 <= 10_000;
                         let all = bytes == 0 || (bytes + n + 2).saturating_sub(FREE) <= 3_000;
@@ -419,12 +419,12 @@ mod tests {
                             model.push_back(n);
                         }
                     }
-                    None => prop_assert_eq!(outbox.try_next(), model.pop_front().map(text)),
+                    None => prop_assert_eq!(send_queue.try_next(), model.pop_front().map(text)),
                 }
                 let bytes: usize = model.iter().map(|n| n + 2).sum();
                 prop_assert_eq!(total.bytes(), bytes.saturating_sub(FREE));
             }
-            drop(outbox);
+            drop(send_queue);
             prop_assert_eq!(total.bytes(), 0);
         }
     }

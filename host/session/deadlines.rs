@@ -11,7 +11,7 @@ use crate::config::Heartbeat;
 const MAX_TIMERS: usize = 64;
 
 /// The deadlines of one connection.
-pub(super) struct Alarm {
+pub(super) struct Deadlines {
     settings: Heartbeat,
     /// Something came from the peer, if only a pong.
     heard: Instant,
@@ -44,7 +44,7 @@ pub(super) enum Due {
     },
 }
 
-impl Alarm {
+impl Deadlines {
     /// A connection that opens now. `chance` between 0 and 1 spreads connections that opened together.
     pub(super) fn new(settings: Heartbeat, now: Instant, chance: f64) -> Self {
         let first_ping = |interval: Duration| now + interval.mul_f64(0.5 + chance / 2.0);
@@ -154,23 +154,23 @@ mod tests {
         }
     }
 
-    fn all_due(alarm: &mut Alarm, now: Instant) -> Vec<Due> {
-        std::iter::from_fn(|| alarm.due(now)).take(5).collect()
+    fn all_due(deadlines: &mut Deadlines, now: Instant) -> Vec<Due> {
+        std::iter::from_fn(|| deadlines.due(now)).take(5).collect()
     }
 
     #[test]
     fn a_peer_that_answers_is_pinged_again_and_one_that_does_not_is_dead() {
         let start = Instant::now();
-        let mut alarm = Alarm::new(settings(), start, 1.0);
-        assert_eq!(alarm.next(), Some(start + 30 * SECOND));
-        assert_eq!(all_due(&mut alarm, start + 29 * SECOND), []);
-        assert_eq!(all_due(&mut alarm, start + 30 * SECOND), [Due::Ping]);
-        assert_eq!(alarm.next(), Some(start + 40 * SECOND));
-        alarm.heard(start + 31 * SECOND);
-        assert_eq!(alarm.next(), Some(start + 60 * SECOND));
-        assert_eq!(all_due(&mut alarm, start + 40 * SECOND), []);
-        assert_eq!(all_due(&mut alarm, start + 60 * SECOND), [Due::Ping]);
-        assert_eq!(alarm.due(start + 70 * SECOND), Some(Due::Dead));
+        let mut deadlines = Deadlines::new(settings(), start, 1.0);
+        assert_eq!(deadlines.next(), Some(start + 30 * SECOND));
+        assert_eq!(all_due(&mut deadlines, start + 29 * SECOND), []);
+        assert_eq!(all_due(&mut deadlines, start + 30 * SECOND), [Due::Ping]);
+        assert_eq!(deadlines.next(), Some(start + 40 * SECOND));
+        deadlines.heard(start + 31 * SECOND);
+        assert_eq!(deadlines.next(), Some(start + 60 * SECOND));
+        assert_eq!(all_due(&mut deadlines, start + 40 * SECOND), []);
+        assert_eq!(all_due(&mut deadlines, start + 60 * SECOND), [Due::Ping]);
+        assert_eq!(deadlines.due(start + 70 * SECOND), Some(Due::Dead));
     }
 
     #[test]
@@ -181,11 +181,11 @@ mod tests {
             ping_interval: None,
             ..settings()
         };
-        let mut alarm = Alarm::new(settings, start, 0.0);
-        alarm.heard(start + 50 * SECOND);
-        alarm.active(start + 20 * SECOND);
-        assert_eq!(alarm.due(start + 79 * SECOND), None);
-        assert_eq!(alarm.due(start + 80 * SECOND), Some(Due::Idle));
+        let mut deadlines = Deadlines::new(settings, start, 0.0);
+        deadlines.heard(start + 50 * SECOND);
+        deadlines.active(start + 20 * SECOND);
+        assert_eq!(deadlines.due(start + 79 * SECOND), None);
+        assert_eq!(deadlines.due(start + 80 * SECOND), Some(Due::Idle));
     }
 
     #[test]
@@ -196,9 +196,9 @@ mod tests {
             max_age: Some(100 * SECOND),
             ..settings()
         };
-        let mut alarm = Alarm::new(settings, start, 0.5);
-        assert_eq!(alarm.next(), Some(start + 95 * SECOND));
-        assert_eq!(alarm.due(start + 95 * SECOND), Some(Due::Aged));
+        let mut deadlines = Deadlines::new(settings, start, 0.5);
+        assert_eq!(deadlines.next(), Some(start + 95 * SECOND));
+        assert_eq!(deadlines.due(start + 95 * SECOND), Some(Due::Aged));
     }
 
     #[test]
@@ -208,10 +208,10 @@ mod tests {
             ping_interval: None,
             ..settings()
         };
-        let mut alarm = Alarm::new(settings, start, 0.0);
+        let mut deadlines = Deadlines::new(settings, start, 0.0);
         let mut set = |name: &str, seconds: Option<u32>| {
             let delay = seconds.map(|n| n * SECOND);
-            assert!(alarm.set("p".into(), name.into(), delay, start));
+            assert!(deadlines.set("p".into(), name.into(), delay, start));
         };
         set("late", Some(9));
         set("early", Some(2));
@@ -219,8 +219,8 @@ mod tests {
         set("anew", Some(1));
         set("stopped", None);
         set("anew", Some(20));
-        assert_eq!(alarm.next(), Some(start + 2 * SECOND));
-        let names: Vec<_> = all_due(&mut alarm, start + 10 * SECOND)
+        assert_eq!(deadlines.next(), Some(start + 2 * SECOND));
+        let names: Vec<_> = all_due(&mut deadlines, start + 10 * SECOND)
             .into_iter()
             .map(|due| match due {
                 Due::Timer { name, .. } => name.to_string(),
@@ -228,14 +228,14 @@ mod tests {
             })
             .collect();
         assert_eq!(names, ["early", "late"]);
-        assert_eq!(alarm.next(), Some(start + 20 * SECOND));
+        assert_eq!(deadlines.next(), Some(start + 20 * SECOND));
     }
 
     #[test]
     fn timers_are_bounded() {
         let start = Instant::now();
-        let mut alarm = Alarm::new(settings(), start, 0.0);
-        let mut set = |n: usize| alarm.set("p".into(), n.to_string().into(), Some(SECOND), start);
+        let mut deadlines = Deadlines::new(settings(), start, 0.0);
+        let mut set = |n: usize| deadlines.set("p".into(), n.to_string().into(), Some(SECOND), start);
         assert!((0..MAX_TIMERS).all(&mut set));
         assert!(!set(MAX_TIMERS));
         assert!(set(0), "one that is there is set anew");

@@ -9,7 +9,7 @@ use super::ConnectionId;
 
 /// What is known of a connection. Kept for each open connection, so it is kept small.
 #[derive(Debug)]
-pub struct Peer {
+pub struct Connection {
     /// The connection's name.
     pub id: ConnectionId,
     /// Of the socket, or as a trusted proxy says by the PROXY protocol.
@@ -34,7 +34,7 @@ pub struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttributesFull;
 
-impl Peer {
+impl Connection {
     /// A connection that begins now, without attributes.
     pub fn new(id: ConnectionId, remote_address: SocketAddr, path: &str, query: &str, headers: &str) -> Self {
         Self {
@@ -142,14 +142,14 @@ fn find(attributes: &[(Box<str>, Box<str>)], name: &str) -> Result<usize, usize>
 mod tests {
     use super::*;
 
-    fn peer() -> Peer {
+    fn connection() -> Connection {
         let headers = "host: x\ncookie: s=1; t=2\ncookie: u";
-        Peer::new("1".into(), ([127, 0, 0, 1], 5).into(), "/ws", "a=b", headers)
+        Connection::new("1".into(), ([127, 0, 0, 1], 5).into(), "/ws", "a=b", headers)
     }
 
     #[test]
     fn facts_come_by_name() {
-        let peer = peer();
+        let connection = connection();
         let facts = [
             ("path", Some("/ws")),
             ("query", Some("a=b")),
@@ -163,28 +163,28 @@ mod tests {
             ("color", None),
         ];
         for (name, value) in facts {
-            assert_eq!(peer.fact(name).as_deref(), value, "{name}");
+            assert_eq!(connection.fact(name).as_deref(), value, "{name}");
         }
     }
 
     #[test]
     fn attributes_are_facts_until_they_are_removed() {
-        let peer = peer();
+        let connection = connection();
         for (name, value) in [("user", "ann"), ("room", "a&b"), ("user", "bob")] {
-            assert_eq!(peer.set_attribute(name, Some(value), 100), Ok(()));
+            assert_eq!(connection.set_attribute(name, Some(value), 100), Ok(()));
         }
-        assert_eq!(peer.fact("attribute.user").as_deref(), Some("bob"));
-        assert_eq!(peer.fact("attributes").as_deref(), Some("room=a%26b&user=bob"));
-        assert_eq!(peer.set_attribute("user", None, 100), Ok(()));
-        assert_eq!(peer.set_attribute("nothing", None, 100), Ok(()));
-        assert_eq!(peer.attributes(), [("room".to_owned(), "a&b".to_owned())]);
+        assert_eq!(connection.fact("attribute.user").as_deref(), Some("bob"));
+        assert_eq!(connection.fact("attributes").as_deref(), Some("room=a%26b&user=bob"));
+        assert_eq!(connection.set_attribute("user", None, 100), Ok(()));
+        assert_eq!(connection.set_attribute("nothing", None, 100), Ok(()));
+        assert_eq!(connection.attributes(), [("room".to_owned(), "a&b".to_owned())]);
     }
 
     #[test]
     fn attributes_have_a_limit_that_a_replaced_value_does_not_count_for() {
-        let peer = peer();
-        assert_eq!(peer.set_attribute("a", Some("123456789"), 10), Ok(()));
-        assert_eq!(peer.set_attribute("b", Some(""), 10), Err(AttributesFull));
-        assert_eq!(peer.set_attribute("a", Some("987654321"), 10), Ok(()));
+        let connection = connection();
+        assert_eq!(connection.set_attribute("a", Some("123456789"), 10), Ok(()));
+        assert_eq!(connection.set_attribute("b", Some(""), 10), Err(AttributesFull));
+        assert_eq!(connection.set_attribute("a", Some("987654321"), 10), Ok(()));
     }
 }

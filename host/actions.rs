@@ -1,17 +1,17 @@
-//! What actions do to the world, the same for sessions, pushes and whoever else sends events on their journeys.
+//! What actions do to the actions, the same for sessions, pushes and whoever else sends events on their dispatches.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::journey::{Journey, Step};
+use crate::dispatch::{Dispatch, Step};
 use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response};
 use crate::metrics::Metrics;
 use crate::registry::{Published, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
 
 /// What actions act upon.
-pub struct World {
+pub struct Actions {
     /// Who is connected.
     pub registry: Arc<Registry>,
     /// Who is asked.
@@ -20,7 +20,7 @@ pub struct World {
     pub metrics: Arc<Metrics>,
 }
 
-impl World {
+impl Actions {
     /// Asks the upstream that an exchange names, or the default one of the route. Gives the context back with the outcome.
     pub async fn ask(&self, flow: Flow, default: usize, exchange: Exchange) -> (Payload, Outcome) {
         let upstreams = self.upstreams.load_full();
@@ -99,7 +99,7 @@ impl World {
             Action::Accept { .. } | Action::Reject(_) => {
                 return left_out(plugin, "accept", "there is no handshake to answer");
             }
-            // A journey keeps these to itself.
+            // A dispatch keeps these to itself.
             Action::Next(_) | Action::Forward(_) | Action::Report(_) => return Effect::new("done"),
         };
         result.unwrap_or_else(|cause| {
@@ -113,32 +113,32 @@ impl World {
         })
     }
 
-    /// Brings a journey without a connection of its own to its end. `default` is the index of the upstream for requests
+    /// Brings a dispatch without a connection of its own to its end. `default` is the index of the upstream for requests
     /// that name none. Gives the first response that a plugin makes.
-    pub async fn finish(&self, journey: &mut Journey, default: usize) -> Option<Response> {
+    pub async fn finish(&self, dispatch: &mut Dispatch, default: usize) -> Option<Response> {
         let mut answer = None;
         loop {
-            match journey.step() {
+            match dispatch.step() {
                 Step::Act(Action::Respond(response)) => {
                     answer.get_or_insert(response);
                 }
                 Step::Act(action) => {
-                    let effect = self.act(journey, action);
-                    journey.note(effect);
+                    let effect = self.act(dispatch, action);
+                    dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    let (context, outcome) = self.ask(journey.flow(), default, exchange).await;
-                    journey.answered(context, outcome);
+                    let (context, outcome) = self.ask(dispatch.flow(), default, exchange).await;
+                    dispatch.answered(context, outcome);
                 }
-                Step::Wait(result) => journey.decided(result.await.ok()),
+                Step::Wait(result) => dispatch.decided(result.await.ok()),
                 Step::Done => return answer,
             }
         }
     }
 
-    /// Does an action of the plugin that has a journey's event.
-    pub fn act(&self, journey: &Journey, action: Action) -> Effect {
-        match journey.plugin() {
+    /// Does an action of the plugin that has a dispatch's event.
+    pub fn act(&self, dispatch: &Dispatch, action: Action) -> Effect {
+        match dispatch.plugin() {
             Some(plugin) => self.perform(plugin, action),
             None => Effect::new("done"),
         }

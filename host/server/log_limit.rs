@@ -9,14 +9,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Counts what is not told.
 #[derive(Default)]
-pub(super) struct Damper(Mutex<HashMap<&'static str, Cause>>);
+pub(super) struct LogLimit(Mutex<HashMap<&'static str, Cause>>);
 
 struct Cause {
     told: Instant,
     untold: usize,
 }
 
-impl Damper {
+impl LogLimit {
     /// Whether a cause is to be told now, and then how often it has come up since it was told last.
     pub(super) fn count(&self, cause: &'static str) -> Option<usize> {
         self.count_at(cause, Instant::now())
@@ -48,9 +48,9 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once_a_second_with_its_count() {
-        let damper = Damper::default();
+        let log_limit = LogLimit::default();
         let start = Instant::now();
-        let count = |cause, ms| damper.count_at(cause, start + Duration::from_millis(ms));
+        let count = |cause, ms| log_limit.count_at(cause, start + Duration::from_millis(ms));
         assert_eq!(count("a", 0), Some(1));
         assert_eq!(count("a", 10), None);
         assert_eq!(count("b", 10), Some(1));

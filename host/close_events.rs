@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Closings;
-use crate::effects::{self, World};
-use crate::journey::{Journey, Step};
+use crate::actions::{self, Actions};
+use crate::dispatch::{Dispatch, Step};
 use crate::message::{Exchange, Failure, Outcome};
 
 /// Requests under way at a time.
@@ -29,8 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The queue, and what it takes to empty it.
-pub struct Deliveries {
-    world: Arc<World>,
+pub struct CloseEvents {
+    actions: Arc<Actions>,
     settings: ArcSwap<Closings>,
     queue: Mutex<Queue>,
     /// Something was added.
@@ -43,11 +43,11 @@ pub struct Deliveries {
 #[derive(Default)]
 struct Queue {
     /// The one that is due first is on top.
-    waiting: BinaryHeap<Reverse<Delivery>>,
+    waiting: BinaryHeap<Reverse<CloseEvent>>,
     under_way: usize,
 }
 
-struct Delivery {
+struct CloseEvent {
     due: Instant,
     since: Instant,
     tries: u32,
@@ -55,14 +55,14 @@ struct Delivery {
     default: usize,
     upstream: usize,
     exchange: Exchange,
-    journey: Journey,
+    dispatch: Dispatch,
 }
 
-impl Deliveries {
+impl CloseEvents {
     /// An empty queue. `run` must be running for anything to leave it.
-    pub fn new(world: Arc<World>, settings: Closings) -> Arc<Self> {
+    pub fn new(actions: Arc<Actions>, settings: Closings) -> Arc<Self> {
         Arc::new(Self {
-            world,
+            actions,
             settings: ArcSwap::from_pointee(settings),
             queue: Mutex::default(),
             added: Notify::new(),
@@ -76,29 +76,29 @@ impl Deliveries {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Does what a journey asks for, here and now, and queues its requests. `default` is the index of the upstream for
+    /// Does what a dispatch asks for, here and now, and queues its requests. `default` is the index of the upstream for
     /// those that name none.
-    pub fn begin(self: &Arc<Self>, mut journey: Journey, default: usize) {
+    pub fn begin(self: &Arc<Self>, mut dispatch: Dispatch, default: usize) {
         loop {
-            match journey.step() {
+            match dispatch.step() {
                 Step::Act(action) => {
-                    let effect = self.world.act(&journey, action);
-                    journey.note(effect);
+                    let effect = self.actions.act(&dispatch, action);
+                    dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    if let Some(refused) = self.add(journey, default, exchange) {
-                        journey = refused;
+                    if let Some(refused) = self.add(dispatch, default, exchange) {
+                        dispatch = refused;
                         continue;
                     }
                     return;
                 }
                 Step::Wait(result) => {
-                    let deliveries = self.clone();
+                    let close_events = self.clone();
                     self.lock().under_way += 1;
                     tokio::spawn(async move {
-                        journey.decided(result.await.ok());
-                        deliveries.begin(journey, default);
-                        deliveries.one_less();
+                        dispatch.decided(result.await.ok());
+                        close_events.begin(dispatch, default);
+                        close_events.one_less();
                     });
                     return;
                 }
@@ -107,49 +107,49 @@ impl Deliveries {
         }
     }
 
-    /// Queues a request. Gives the journey back, which has heard why, if that cannot be done.
-    fn add(&self, mut journey: Journey, default: usize, mut exchange: Exchange) -> Option<Journey> {
-        let upstream = match effects::find(
-            &self.world.upstreams.load(),
+    /// Queues a request. Gives the dispatch back, which has heard why, if that cannot be done.
+    fn add(&self, mut dispatch: Dispatch, default: usize, mut exchange: Exchange) -> Option<Dispatch> {
+        let upstream = match actions::find(
+            &self.actions.upstreams.load(),
             default,
             exchange.upstream.as_deref(),
         ) {
             Ok(upstream) => upstream,
             Err(failure) => {
-                journey.answered(exchange.context, Err(failure));
-                return Some(journey);
+                dispatch.answered(exchange.context, Err(failure));
+                return Some(dispatch);
             }
         };
         let max_waiting = self.settings.load().max_waiting;
         let mut queue = self.lock();
         if queue.waiting.len() >= max_waiting {
             drop(queue);
-            self.world.metrics.delivery("lost");
+            self.actions.metrics.close_event("lost");
             tracing::error!(
                 waiting = max_waiting,
                 "a close event is lost: too many wait already ([closings] max-waiting)"
             );
             let text = format!("{max_waiting} requests wait already");
-            journey.answered(exchange.context, Err(Failure::Overloaded(text)));
-            return Some(journey);
+            dispatch.answered(exchange.context, Err(Failure::Overloaded(text)));
+            return Some(dispatch);
         }
         exchange
             .request
             .headers
             .push(("idempotency-key".to_owned(), self.key()));
         let now = Instant::now();
-        queue.waiting.push(Reverse(Delivery {
+        queue.waiting.push(Reverse(CloseEvent {
             due: now,
             since: now,
             tries: 0,
             default,
             upstream,
             exchange,
-            journey,
+            dispatch,
         }));
-        self.world
+        self.actions
             .metrics
-            .deliveries_waiting
+            .close_events_waiting
             .set(queue.waiting.len() as i64);
         drop(queue);
         self.added.notify_one();
@@ -158,7 +158,7 @@ impl Deliveries {
 
     /// Unlike those of any other run of the gateway.
     fn key(&self) -> String {
-        let began = self.world.registry.started();
+        let began = self.actions.registry.started();
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         format!("close-{:x}-{serial:x}", began.as_millis())
@@ -172,34 +172,34 @@ impl Deliveries {
             let Ok(place) = places.clone().acquire_owned().await else {
                 return;
             };
-            let delivery = self.next().await;
+            let close_event = self.next().await;
             tokio::time::sleep_until(next.into()).await;
             next = next.max(Instant::now()) + Duration::from_secs(1) / self.settings.load().rate;
-            let deliveries = self.clone();
+            let close_events = self.clone();
             tokio::spawn(async move {
-                deliveries.deliver(delivery).await;
-                deliveries.one_less();
+                close_events.deliver(close_event).await;
+                close_events.one_less();
                 drop(place);
             });
         }
     }
 
     /// Waits for the first that is due.
-    async fn next(&self) -> Delivery {
+    async fn next(&self) -> CloseEvent {
         loop {
             let added = self.added.notified();
             let due = {
                 let mut queue = self.lock();
-                let due = queue.waiting.peek().map(|Reverse(delivery)| delivery.due);
+                let due = queue.waiting.peek().map(|Reverse(close_event)| close_event.due);
                 if due.is_some_and(|due| due <= Instant::now())
-                    && let Some(Reverse(delivery)) = queue.waiting.pop()
+                    && let Some(Reverse(close_event)) = queue.waiting.pop()
                 {
                     queue.under_way += 1;
-                    self.world
+                    self.actions
                         .metrics
-                        .deliveries_waiting
+                        .close_events_waiting
                         .set(queue.waiting.len() as i64);
-                    return delivery;
+                    return close_event;
                 }
                 due
             };
@@ -212,42 +212,42 @@ impl Deliveries {
         }
     }
 
-    async fn deliver(self: &Arc<Self>, mut delivery: Delivery) {
+    async fn deliver(self: &Arc<Self>, mut close_event: CloseEvent) {
         // Kept, since it may have to be sent again.
-        let request = delivery.exchange.request.clone();
-        let flow = delivery.journey.flow();
-        let upstreams = self.world.upstreams.load_full();
-        let outcome = upstreams.send(delivery.upstream, flow, request).await;
-        let is_late = delivery.since.elapsed() >= self.settings.load().retry_for;
+        let request = close_event.exchange.request.clone();
+        let flow = close_event.dispatch.flow();
+        let upstreams = self.actions.upstreams.load_full();
+        let outcome = upstreams.send(close_event.upstream, flow, request).await;
+        let is_late = close_event.since.elapsed() >= self.settings.load().retry_for;
         match failure(&outcome) {
-            None => self.world.metrics.delivery("delivered"),
+            None => self.actions.metrics.close_event("delivered"),
             Some(cause) if is_late => {
-                self.world.metrics.delivery("lost");
+                self.actions.metrics.close_event("lost");
                 tracing::error!(
                     cause,
-                    tries = delivery.tries + 1,
+                    tries = close_event.tries + 1,
                     "a close event is lost: not delivered in time ([closings] retry-for)"
                 );
             }
             Some(cause) => {
-                let pause = pause(delivery.tries);
+                let pause = pause(close_event.tries);
                 tracing::debug!(cause, ?pause, "a close event will be sent again");
-                self.world.metrics.delivery("retried");
-                delivery.tries += 1;
-                delivery.due = Instant::now() + pause;
-                self.lock().waiting.push(Reverse(delivery));
+                self.actions.metrics.close_event("retried");
+                close_event.tries += 1;
+                close_event.due = Instant::now() + pause;
+                self.lock().waiting.push(Reverse(close_event));
                 self.added.notify_one();
                 return;
             }
         }
-        let Delivery {
-            mut journey,
+        let CloseEvent {
+            mut dispatch,
             exchange,
             default,
             ..
-        } = delivery;
-        journey.answered(exchange.context, outcome);
-        self.begin(journey, default);
+        } = close_event;
+        dispatch.answered(exchange.context, outcome);
+        self.begin(dispatch, default);
     }
 
     /// How many are waiting or under way.
@@ -297,21 +297,21 @@ fn pause(tries: u32) -> Duration {
     doubled.min(LONGEST_PAUSE).mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
-impl PartialEq for Delivery {
+impl PartialEq for CloseEvent {
     fn eq(&self, other: &Self) -> bool {
         self.due == other.due
     }
 }
 
-impl Eq for Delivery {}
+impl Eq for CloseEvent {}
 
-impl PartialOrd for Delivery {
+impl PartialOrd for CloseEvent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Delivery {
+impl Ord for CloseEvent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.due.cmp(&other.due)
     }

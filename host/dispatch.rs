@@ -1,6 +1,6 @@
 //! One event on its way: through the chain of plugins, to upstreams and back, until nothing is left to do.
 //!
-//! A journey decides nothing and does no I/O. It calls plugins, and tells its owner (a session, a push request, …) step by
+//! A dispatch decides nothing and does no I/O. It calls plugins, and tells its owner (a session, a push request, …) step by
 //! step what to do or to wait for. It holds the chain that was there when it began, so a reload changes nothing for it.
 
 use std::collections::VecDeque;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::config::OnFailure;
-use crate::message::{Action, Effect, Event, Exchange, Flow, Outcome, Payload, Peer, Request};
+use crate::message::{Action, Effect, Event, Exchange, Flow, Outcome, Payload, Connection, Request};
 use crate::plugin::{Call, CallResult, Chain};
 
 /// An event that is being handled.
-pub struct Journey {
+pub struct Dispatch {
     chain: Arc<Chain>,
     /// Index of the plugin that has the event.
     at: usize,
@@ -45,22 +45,22 @@ pub enum Step {
     Done,
 }
 
-impl Journey {
+impl Dispatch {
     /// Begins: calls the first plugin that wants the event.
     pub fn begin(chain: Arc<Chain>, event: Event) -> Self {
-        let mut journey = Self::new(chain, event);
-        journey.call_from(0);
-        journey
+        let mut dispatch = Self::new(chain, event);
+        dispatch.call_from(0);
+        dispatch
     }
 
     /// Begins and ends with one plugin, if it is in the chain and wants the event.
     pub fn begin_at(chain: Arc<Chain>, plugin: &str, event: Event) -> Self {
-        let mut journey = Self::new(chain, event);
-        let found = journey.chain.iter().position(|version| *version.name == *plugin);
+        let mut dispatch = Self::new(chain, event);
+        let found = dispatch.chain.iter().position(|version| *version.name == *plugin);
         if let Some(index) = found {
-            journey.call_at(index);
+            dispatch.call_at(index);
         }
-        journey
+        dispatch
     }
 
     fn new(chain: Arc<Chain>, event: Event) -> Self {
@@ -140,13 +140,13 @@ impl Journey {
         }
         let outcome = Arc::new(outcome);
         let event = match &self.event {
-            Event::Open { peer, .. } => Event::Verdict {
-                peer: peer.clone(),
+            Event::Open { connection, .. } => Event::Verdict {
+                connection: connection.clone(),
                 context,
                 outcome,
             },
             event => Event::Response {
-                peer: event.peer().cloned(),
+                connection: event.connection().cloned(),
                 context,
                 outcome,
             },
@@ -160,7 +160,7 @@ impl Journey {
     /// The actions so far are done: the plugin hears what became of them.
     fn report(&mut self, context: Payload) {
         let event = Event::Report {
-            peer: self.event.peer().cloned(),
+            connection: self.event.connection().cloned(),
             context,
             effects: std::mem::take(&mut self.effects).into(),
         };
@@ -225,16 +225,16 @@ impl Journey {
             return;
         };
         let plugin = &*version.name;
-        let connection = self.event.peer().map_or("", |peer| &*peer.id);
+        let connection = self.event.connection().map_or("", |connection| &*connection.id);
         match (version.on_failure, self.open_connection()) {
             (OnFailure::Next, _) => {
                 tracing::error!(plugin, event, connection, %cause, "plugin failed; the event goes on to the next one");
                 self.onward.get_or_insert(None);
             }
-            (OnFailure::Close, Some(peer)) => {
+            (OnFailure::Close, Some(connection)) => {
                 tracing::error!(plugin, event, connection, %cause, "plugin failed; the connection is closed");
                 let close = Action::Close {
-                    connection: peer.id.to_string(),
+                    connection: connection.id.to_string(),
                     code: INTERNAL_ERROR,
                     reason: "a plugin failed".to_owned(),
                 };
@@ -250,9 +250,9 @@ impl Journey {
     }
 
     /// The connection of the event, unless it is still to open or has gone.
-    fn open_connection(&self) -> Option<&Arc<Peer>> {
+    fn open_connection(&self) -> Option<&Arc<Connection>> {
         match &self.event {
-            Event::Frame { peer, .. } | Event::Timer { peer, .. } => Some(peer),
+            Event::Frame { connection, .. } | Event::Timer { connection, .. } => Some(connection),
             _ => None,
         }
     }
@@ -261,8 +261,8 @@ impl Journey {
 /// The event that the next plugin sees.
 fn replace_payload(event: &Event, payload: Payload) -> Event {
     match event {
-        Event::Frame { peer, .. } => Event::Frame {
-            peer: peer.clone(),
+        Event::Frame { connection, .. } => Event::Frame {
+            connection: connection.clone(),
             message: payload,
         },
         Event::Push(request) => {
