@@ -1,4 +1,4 @@
-//! What actions do to the actions, the same for sessions, pushes and whoever else sends events on their dispatches.
+//! What the actions of plugins do, the same for sessions, pushes and whoever else dispatches events.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Published, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
 
-/// What actions act upon.
+/// Does the actions of plugins, with all that they act upon.
 pub struct Actions {
     /// Who is connected.
     pub registry: Arc<Registry>,

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::config::{Config, Listen, Schedule};
-use crate::close_events::CloseEvents;
 use crate::actions::Actions;
+use crate::close_events::CloseEvents;
+use crate::config::{Config, Listen, Schedule};
 use crate::message::Connection;
 use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
@@ -147,7 +147,11 @@ impl App {
         }
         tasks.spawn(sessions.plugins.clone().watch(self.poll, self.settle));
         let schedules = self.schedules.subscribe();
-        tasks.spawn(schedule::run(schedules, sessions.plugins.clone(), actions.clone()));
+        tasks.spawn(schedule::run(
+            schedules,
+            sessions.plugins.clone(),
+            actions.clone(),
+        ));
         tasks.spawn(expire(actions.registry.clone()));
         let delivering = tokio::spawn(sessions.close_events.clone().run());
         stop.await;

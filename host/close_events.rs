@@ -16,8 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::config::Closings;
 use crate::actions::{self, Actions};
+use crate::config::Closings;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Exchange, Failure, Outcome};
 

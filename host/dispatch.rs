@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::config::OnFailure;
-use crate::message::{Action, Effect, Event, Exchange, Flow, Outcome, Payload, Connection, Request};
+use crate::message::{Action, Connection, Effect, Event, Exchange, Flow, Outcome, Payload, Request};
 use crate::plugin::{Call, CallResult, Chain};
 
 /// An event that is being handled.
@@ -225,14 +225,14 @@ impl Dispatch {
             return;
         };
         let plugin = &*version.name;
-        let connection = self.event.connection().map_or("", |connection| &*connection.id);
+        let id = self.event.connection().map_or("", |connection| &*connection.id);
         match (version.on_failure, self.open_connection()) {
             (OnFailure::Next, _) => {
-                tracing::error!(plugin, event, connection, %cause, "plugin failed; the event goes on to the next one");
+                tracing::error!(plugin, event, connection = id, %cause, "plugin failed; the event goes on to the next one");
                 self.onward.get_or_insert(None);
             }
             (OnFailure::Close, Some(connection)) => {
-                tracing::error!(plugin, event, connection, %cause, "plugin failed; the connection is closed");
+                tracing::error!(plugin, event, connection = id, %cause, "plugin failed; the connection is closed");
                 let close = Action::Close {
                     connection: connection.id.to_string(),
                     code: INTERNAL_ERROR,
@@ -243,7 +243,7 @@ impl Dispatch {
                 self.actions = actions.into_iter();
             }
             (OnFailure::Drop | OnFailure::Close, _) => {
-                tracing::error!(plugin, event, connection, %cause, "plugin failed; the event is dropped");
+                tracing::error!(plugin, event, connection = id, %cause, "plugin failed; the event is dropped");
                 self.failed = true;
             }
         }

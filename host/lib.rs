@@ -3,9 +3,9 @@
 //! Read in this order:
 //!
 //! 1. [`message`]: the words; an event, and the actions that plugins answer with.
-//! 2. [`dispatch`]: one event on its way through the plugins and to upstreams. The heart, without I/O. [`actions`]: what
-//!    the actions of plugins do.
-//! 3. [`session`]: one connection, which sends its frames on dispatches. [`registry`]: all connections and topics.
+//! 2. [`dispatch`]: one event through the chain of plugins and to upstreams. The heart, without I/O. [`actions`]: what the
+//!    actions of plugins do.
+//! 3. [`session`]: one connection, which dispatches its messages. [`registry`]: all connections and topics.
 //! 4. [`close_events`]: telling PHP who has gone, reliably. [`schedule`]: what happens at intervals.
 //! 5. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
 //! 6. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
@@ -14,17 +14,17 @@
 //! Dependencies go one way: `message`, `metrics` and `config` know nothing of the rest; `plugin` and `upstream` know these
 //! only; `session` uses both; `server` uses `session`. A test holds this.
 
-pub mod app;
-pub mod config;
-pub mod close_events;
 pub mod actions;
+pub mod app;
+pub mod close_events;
+pub mod config;
 pub mod dispatch;
 pub mod message;
 pub mod metrics;
-pub mod send_queue;
 pub mod plugin;
 pub mod registry;
 pub mod schedule;
+pub mod send_queue;
 pub mod server;
 pub mod service;
 pub mod session;

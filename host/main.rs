@@ -119,7 +119,7 @@ async fn run(
     let _ = stop.send(());
     let deadline = tokio::time::Instant::now() + grace;
     loop {
-        let left = || (registry.count(), sessions.deliveries.count());
+        let left = || (registry.count(), sessions.close_events.count());
         tokio::select! {
             _ = &mut serving => {
                 tracing::info!("all connections are closed");

@@ -18,7 +18,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use crate::config::SlowClients;
-use crate::message::{ConnectionId, Payload, Connection};
+use crate::message::{Connection, ConnectionId, Payload};
 use crate::send_queue::{Outbound, SendQueue, Total};
 pub use history::{Position, Retention};
 use topic::Topic;
@@ -191,7 +191,11 @@ impl Registry {
 
     /// Adds a connection. If its id is an address that an older connection had, which is not known to be gone yet, the
     /// newer one gets the name: the peer's system has given the port out again.
-    pub fn register(self: &Arc<Self>, connection: Arc<Connection>, send_queue: Arc<SendQueue>) -> Registration {
+    pub fn register(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+        send_queue: Arc<SendQueue>,
+    ) -> Registration {
         let memberships = Memberships {
             resume: self.positions(&connection.query),
             ..Memberships::default()
@@ -201,7 +205,8 @@ impl Registry {
             send_queue,
             memberships: Mutex::new(memberships),
         });
-        self.connections.insert(entry.connection.id.clone(), entry.clone());
+        self.connections
+            .insert(entry.connection.id.clone(), entry.clone());
         if self.is_closing() {
             entry.send_queue.close_patiently(GOING_AWAY, SHUTDOWN);
         }
@@ -243,7 +248,9 @@ impl Registry {
     /// Closes a connection behind what is in its queue. False if there is none.
     pub fn close(&self, id: &str, code: u16, reason: &str) -> bool {
         let entry = self.entry(id);
-        entry.inspect(|entry| entry.send_queue.close(code, reason)).is_some()
+        entry
+            .inspect(|entry| entry.send_queue.close(code, reason))
+            .is_some()
     }
 
     /// Sets or removes an attribute of a connection.
@@ -253,11 +260,17 @@ impl Registry {
     }
 
     /// The same for a connection that is not open yet.
-    pub fn set_attribute_of(&self, connection: &Connection, name: &str, value: Option<&str>) -> Result<(), SendError> {
+    pub fn set_attribute_of(
+        &self,
+        connection: &Connection,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<(), SendError> {
         if !is_name(name) {
             return Err(SendError::Name);
         }
-        connection.set_attribute(name, value, self.rules.load().limits.attributes)
+        connection
+            .set_attribute(name, value, self.rules.load().limits.attributes)
             .map_err(|_| SendError::Attributes)
     }
 
@@ -274,7 +287,10 @@ impl Registry {
 
     /// All connections, in no order.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
-        self.connections.iter().map(|entry| entry.connection.clone()).collect()
+        self.connections
+            .iter()
+            .map(|entry| entry.connection.clone())
+            .collect()
     }
 
     /// When this gateway began to serve.
@@ -349,7 +365,9 @@ impl Drop for Registration {
         }
         registry
             .connections
-            .remove_if(&self.entry.connection.id, |_, entry| Arc::ptr_eq(entry, &self.entry));
+            .remove_if(&self.entry.connection.id, |_, entry| {
+                Arc::ptr_eq(entry, &self.entry)
+            });
         if registry.is_closing() && registry.connections.is_empty() {
             registry.emptied.notify_waiters();
         }

@@ -7,14 +7,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::Schedule;
 use crate::actions::Actions;
+use crate::config::Schedule;
 use crate::dispatch::Dispatch;
 use crate::message::Event;
 use crate::plugin::Plugins;
 
 /// Runs all schedules, for ever. When they change, those that go on begin their intervals anew.
-pub async fn run(mut schedules: watch::Receiver<Vec<Schedule>>, plugins: Arc<Plugins>, actions: Arc<Actions>) {
+pub async fn run(
+    mut schedules: watch::Receiver<Vec<Schedule>>,
+    plugins: Arc<Plugins>,
+    actions: Arc<Actions>,
+) {
     loop {
         let mut running = JoinSet::new();
         for schedule in schedules.borrow_and_update().iter() {

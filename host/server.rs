@@ -3,10 +3,10 @@
 mod accept;
 mod admin;
 mod convert;
-mod log_limit;
 mod idempotency;
 mod limits;
 mod listener;
+mod log_limit;
 mod proxies;
 mod proxy_protocol;
 mod push;
@@ -29,10 +29,10 @@ use tower_service::Service;
 use crate::config::{ClientIds, ClientLimits, Config, Origins, Proxies, PushAccess, Route};
 use crate::session::Sessions;
 use accept::Acceptor;
-use log_limit::LogLimit;
 use idempotency::Pushed;
 use limits::Limiter;
 pub use listener::{Inherited, Listener, SocketFile};
+use log_limit::LogLimit;
 pub use tls::{Tls, TlsError};
 
 /// After an accept that failed for want of descriptors, so that those in use can be given back.

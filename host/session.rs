@@ -3,8 +3,8 @@
 //! A session is one task. It is idle most of its life, so it keeps little: a small read buffer, an empty queue. It never
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
-mod deadlines;
 mod bucket;
+mod deadlines;
 mod end;
 mod goodbye;
 mod intake;
@@ -27,15 +27,15 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::config::Heartbeat;
-use crate::close_events::CloseEvents;
 use crate::actions::Actions;
+use crate::close_events::CloseEvents;
+use crate::config::Heartbeat;
 use crate::dispatch::{Dispatch, Step};
-use crate::message::{Action, Effect, Event, Exchange, Payload, Connection};
-use crate::send_queue::{Outbound, SendQueue};
+use crate::message::{Action, Connection, Effect, Event, Exchange, Payload};
 use crate::plugin::Plugins;
-use deadlines::{Deadlines, Due};
+use crate::send_queue::{Outbound, SendQueue};
 use bucket::Bucket;
+use deadlines::{Deadlines, Due};
 use end::End;
 use intake::Intake;
 pub use opening::Opened;

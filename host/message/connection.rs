@@ -174,7 +174,10 @@ mod tests {
             assert_eq!(connection.set_attribute(name, Some(value), 100), Ok(()));
         }
         assert_eq!(connection.fact("attribute.user").as_deref(), Some("bob"));
-        assert_eq!(connection.fact("attributes").as_deref(), Some("room=a%26b&user=bob"));
+        assert_eq!(
+            connection.fact("attributes").as_deref(),
+            Some("room=a%26b&user=bob")
+        );
         assert_eq!(connection.set_attribute("user", None, 100), Ok(()));
         assert_eq!(connection.set_attribute("nothing", None, 100), Ok(()));
         assert_eq!(connection.attributes(), [("room".to_owned(), "a&b".to_owned())]);

@@ -14,7 +14,7 @@ mod bindings {
         path: "wit",
         inline: "
             package aileron:host;
-            actions offered {
+            world offered {
                 import aileron:gateway/connections@0.1.1;
                 import aileron:gateway/topics@0.1.1;
                 import wasi:logging/logging@0.1.0-draft;
@@ -67,7 +67,10 @@ impl topics::Host for Guest {
 
     fn subscribers(&mut self, topic: String, limit: u32) -> Vec<String> {
         let subscribers = self.shared.connections.subscribers(&topic, limit as usize);
-        subscribers.iter().map(|connection| connection.id.to_string()).collect()
+        subscribers
+            .iter()
+            .map(|connection| connection.id.to_string())
+            .collect()
     }
 
     fn members(&mut self, topic: String, limit: u32) -> Vec<(String, u32)> {

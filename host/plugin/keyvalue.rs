@@ -12,7 +12,7 @@ use bindings::wasi::keyvalue::{atomics, store};
 mod bindings {
     wasmtime::component::bindgen!({
         path: "wit/deps/wasi-keyvalue-0.2.0-draft",
-        actions: "imports",
+        world: "imports",
         imports: { default: trappable },
         with: { "wasi:keyvalue/store.bucket": super::Bucket },
     });

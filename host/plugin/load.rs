@@ -63,7 +63,7 @@ pub enum LoadError {
     /// A core module without its WIT.
     #[error(
         "it is a core module without its interface; build it with wit-bindgen, or embed the interface by \
-         `wasm-tools component embed wit/ --actions gateway FILE`"
+         `wasm-tools component embed wit/ --world gateway FILE`"
     )]
     NoInterface,
     /// A module that cannot become a component.

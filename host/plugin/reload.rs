@@ -144,7 +144,7 @@ mod tests {
         prop::collection::btree_map("[ab]", "[0-3]", 0..3)
     }
 
-    /// Does a step, in a actions where 0 and 1 are good, 2 fails its probation, and 3 does not load.
+    /// Does a step, in a world where 0 and 1 are good, 2 fails its probation, and 3 does not load.
     fn take(known: &mut BTreeMap<String, Known>, found: &Files, step: Step) {
         match step {
             Step::Load(file) => {

@@ -12,7 +12,7 @@ use super::instance::{CallError, Instance};
 use super::pool::{Call, CallResult, Place, Pool};
 use super::probation::{Failure, Probation, Verdict};
 use crate::config::{OnFailure, PathPattern};
-use crate::message::{Event, Outcome, Payload, Connection};
+use crate::message::{Connection, Event, Outcome, Payload};
 use crate::metrics::{Metrics, PluginMetrics};
 
 /// So many calls of a thread are counted in the metrics together, or as many as there are when somebody looks.
@@ -72,7 +72,9 @@ impl Version {
                     && self.interest.wants_path(&connection.path)
                     && self.interest.wants_kind(message)
             }
-            Event::Close { connection, .. } => self.exports.closings && self.interest.wants_path(&connection.path),
+            Event::Close { connection, .. } => {
+                self.exports.closings && self.interest.wants_path(&connection.path)
+            }
             Event::Push(request) => self.exports.pushes && self.interest.wants_path(&request.path),
             Event::Schedule(_) => self.exports.schedules,
             // These come to the plugin that caused them, whatever its interest.

@@ -37,7 +37,10 @@ fn registry_with(slow_clients: SlowClients) -> Arc<Registry> {
 fn connect_with(registry: &Arc<Registry>, id: &str, query: &str) -> (Registration, Arc<SendQueue>) {
     let connection = Connection::new(id.into(), ([127, 0, 0, 1], 1).into(), "/", query, "");
     let send_queue = registry.send_queue();
-    (registry.register(Arc::new(connection), send_queue.clone()), send_queue)
+    (
+        registry.register(Arc::new(connection), send_queue.clone()),
+        send_queue,
+    )
 }
 
 fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<SendQueue>) {
@@ -112,7 +115,9 @@ fn a_publication_reaches_subscribers_but_those_who_are_left_out() {
         }
     );
     assert_eq!(publish(&registry, "*", "all").recipients, 3);
-    let got = clients.each_ref().map(|(_, send_queue)| received(send_queue).join(" "));
+    let got = clients
+        .each_ref()
+        .map(|(_, send_queue)| received(send_queue).join(" "));
     assert_eq!(got, ["x all", "all", "all"]);
     assert_eq!(publish(&registry, "nobody", "x"), Published::default());
 }
@@ -319,7 +324,12 @@ fn assert_nothing_is_left(registry: &Registry, connections: &[Arc<Connection>]) 
     assert_eq!(registry.topic_count(), 0);
     assert_eq!(registry.history_bytes(), 0);
     for connection in connections {
-        assert_eq!(Arc::strong_count(connection), 1, "{} is still held", connection.id);
+        assert_eq!(
+            Arc::strong_count(connection),
+            1,
+            "{} is still held",
+            connection.id
+        );
     }
 }
 

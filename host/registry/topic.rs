@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::history::{History, Position, Retention};
 use super::{Entry, Published, envelope, lock};
 use crate::config::SlowClients;
-use crate::message::{Payload, Connection, Utf8Bytes};
+use crate::message::{Connection, Payload, Utf8Bytes};
 use crate::send_queue::{Outbound, SendQueue};
 
 pub(super) struct Topic {
@@ -141,7 +141,10 @@ impl Topic {
         let missed = resume.and_then(|position| {
             let missed: Vec<_> = history.after(position)?.cloned().map(message).collect();
             // More than the queue takes counts as lost: the client shall know, rather than be closed again and again.
-            entry.send_queue.has_room_for(&missed).then_some((position, missed))
+            entry
+                .send_queue
+                .has_room_for(&missed)
+                .then_some((position, missed))
         });
         match missed {
             Some((position, missed)) => {

@@ -9,7 +9,7 @@ use super::history::{Position, Retention};
 use super::topic::{self, Added, Removed, Topic};
 use super::{EVERYONE, Entry, Kept, PRESENCE, Published, Registry, SendError, is_name, lock};
 use crate::config::SlowClients;
-use crate::message::{Payload, Connection};
+use crate::message::{Connection, Payload};
 use crate::send_queue::Outbound;
 
 /// The parameter of the handshake's query by which a client resumes a topic: `resume=TOPIC:EPOCH:OFFSET`.

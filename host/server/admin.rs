@@ -44,7 +44,10 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.sessions.plugins.tell_metrics();
     // Looked up when somebody looks: they change with every subscription.
     actions.metrics.topics.set(count(actions.registry.topic_count()));
-    actions.metrics.history.set(count(actions.registry.history_bytes()));
+    actions
+        .metrics
+        .history
+        .set(count(actions.registry.history_bytes()));
     actions.metrics.queues.set(count(actions.registry.queue_bytes()));
     ([(CONTENT_TYPE, FORMAT)], actions.metrics.render()).into_response()
 }
@@ -154,7 +157,10 @@ fn topic(registry: &Registry, name: String) -> Topic {
     Topic {
         count: clients.len(),
         members,
-        clients: clients.iter().map(|connection| connection.id.to_string()).collect(),
+        clients: clients
+            .iter()
+            .map(|connection| connection.id.to_string())
+            .collect(),
         topic: name,
     }
 }

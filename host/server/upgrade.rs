@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
-use super::log_limit::LogLimit;
 use super::limits::Place;
+use super::log_limit::LogLimit;
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
 use super::{Gateway, Request, Settings};
 use crate::config::{ClientIds, Origins, Route};
-use crate::message::{self, Payload, Connection};
+use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
 
 /// The route of a path: an exact one, else the one with the longest prefix.

@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use super::Sessions;
 use crate::actions;
 use crate::dispatch::{Dispatch, Step};
-use crate::message::{Action, Effect, Event, Headers, Payload, Connection, Request, Response};
-use crate::send_queue::{Outbound, SendQueue};
+use crate::message::{Action, Connection, Effect, Event, Headers, Payload, Request, Response};
 use crate::registry::Registration;
+use crate::send_queue::{Outbound, SendQueue};
 
 /// A connection that was let in. It is registered, so it can be sent to, and what was decided at its handshake is done.
 ///
@@ -94,7 +94,10 @@ impl Sessions {
                         }
                         Some(Err(failure)) => Err(failure),
                         None => {
-                            tracing::debug!(connection = &*connection.id, "gone before PHP was asked about it");
+                            tracing::debug!(
+                                connection = &*connection.id,
+                                "gone before PHP was asked about it"
+                            );
                             return Err(undecided());
                         }
                     };
@@ -122,7 +125,13 @@ impl Sessions {
     }
 
     /// Takes an action of a handshake into the verdict.
-    fn decide(&self, verdict: &mut Verdict, connection: &Arc<Connection>, dispatch: &Dispatch, action: Action) -> Effect {
+    fn decide(
+        &self,
+        verdict: &mut Verdict,
+        connection: &Arc<Connection>,
+        dispatch: &Dispatch,
+        action: Action,
+    ) -> Effect {
         match action {
             Action::Reject(response) => {
                 verdict.rejection.get_or_insert(response);
@@ -164,7 +173,10 @@ impl Sessions {
     /// Lets a connection in without asking.
     pub fn open(self: Arc<Self>, connection: Arc<Connection>, route: usize, upstream: usize) -> Opened {
         let send_queue = self.actions.registry.send_queue();
-        let registration = self.actions.registry.register(connection.clone(), send_queue.clone());
+        let registration = self
+            .actions
+            .registry
+            .register(connection.clone(), send_queue.clone());
         self.actions.metrics.connections.inc();
         self.actions.metrics.connections_total.inc();
         Opened {

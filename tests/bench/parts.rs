@@ -58,11 +58,11 @@ use std::sync::Arc;
 
 use aileron::config::{Config, Overrides};
 use aileron::dispatch::{Dispatch, Step};
-use aileron::message::{self, Event, Payload, Connection, Request};
+use aileron::message::{self, Connection, Event, Payload, Request};
 use aileron::metrics::Metrics;
-use aileron::send_queue::SendQueue;
 use aileron::plugin::Plugins;
 use aileron::registry::{Registration, Registry};
+use aileron::send_queue::SendQueue;
 use cpu_time::CpuTime;
 use criterion::{BatchSize, Criterion};
 
@@ -184,7 +184,10 @@ fn registry(criterion: &mut Criterion<CpuTime>) {
 
 fn connect(registry: &Arc<Registry>, n: usize) -> (Registration, Arc<SendQueue>) {
     let send_queue = registry.send_queue();
-    (registry.register(Arc::new(connection(n)), send_queue.clone()), send_queue)
+    (
+        registry.register(Arc::new(connection(n)), send_queue.clone()),
+        send_queue,
+    )
 }
 
 fn connection(n: usize) -> Connection {

@@ -29,7 +29,7 @@ use criterion::{Criterion, Throughput};
 
 use aileron::config::{Config, Overrides, PathPattern};
 use aileron::dispatch::{Dispatch, Step};
-use aileron::message::{Action, Effect, Event, Payload, Connection};
+use aileron::message::{Action, Connection, Effect, Event, Payload};
 use aileron::metrics::Metrics;
 use aileron::plugin::{Call, Plugins};
 use aileron::registry::Registry;

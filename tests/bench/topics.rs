@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aileron::config::SlowClients;
-use aileron::message::{Payload, Connection};
-use aileron::send_queue::{Outbound, SendQueue};
+use aileron::message::{Connection, Payload};
 use aileron::registry::{Kept, Limits, Registration, Registry, Retention};
+use aileron::send_queue::{Outbound, SendQueue};
 
 const ROUNDS: usize = 9;
 
@@ -71,7 +71,11 @@ fn connect(registry: &Arc<Registry>, many: usize) -> Vec<Client> {
             "host: localhost",
         );
         let send_queue = registry.send_queue();
-        (id, registry.register(Arc::new(connection), send_queue.clone()), send_queue)
+        (
+            id,
+            registry.register(Arc::new(connection), send_queue.clone()),
+            send_queue,
+        )
     };
     (0..many).map(one).collect()
 }

@@ -20,8 +20,6 @@ mod article;
 mod closings;
 /// What is said of valid and invalid configurations.
 mod configuration;
-/// Proxies, TLS, and who is kept out: floods, slow clients, strangers.
-mod listeners;
 /// The example plugins, in front of PHP.
 mod examples;
 /// The FastCGI client by itself.
@@ -36,6 +34,8 @@ mod frames;
 mod handshakes;
 /// Ten thousand connections that say nothing.
 mod idle;
+/// Proxies, TLS, and who is kept out: floods, slow clients, strangers.
+mod listeners;
 /// What operators do: start it, check it, look at it, stop it.
 mod operations;
 /// Timers, schedules, pings, idleness and age.

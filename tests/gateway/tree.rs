@@ -24,7 +24,10 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
         &["message", "metrics", "dispatch", "registry", "upstream"],
     ),
     ("close_events", &["message", "config", "actions", "dispatch"]),
-    ("schedule", &["message", "config", "actions", "dispatch", "plugin"]),
+    (
+        "schedule",
+        &["message", "config", "actions", "dispatch", "plugin"],
+    ),
     (
         "session",
         &[

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{ComponentType, Lower};
 
-use crate::message::{Effect, Failure, Outcome, Payload, Connection, Request, Response};
+use crate::message::{Connection, Effect, Failure, Outcome, Payload, Request, Response};
 
 #[derive(ComponentType, Lower, Clone, Copy)]
 #[component(variant)]

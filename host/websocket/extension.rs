@@ -1,0 +1,123 @@
+//! What is agreed on with a client besides the protocol itself (RFC 6455 section 9.1): compression (RFC 7692 section 7.1), or
+//! nothing.
+
+use super::Window;
+
+/// The extension that a connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// How messages to the client are compressed.
+    pub window: Window,
+    /// The value of the header Sec-WebSocket-Extensions of the answer.
+    pub response: &'static str,
+}
+
+/// Takes the first offer of permessage-deflate that can be met, from the values of the headers Sec-WebSocket-Extensions.
+///
+/// Neither side keeps its context, whatever was offered: a context is 300 KiB a connection.
+pub fn negotiate<'a>(offers: impl IntoIterator<Item = &'a str>) -> Option<Agreed> {
+    offers
+        .into_iter()
+        .flat_map(|list| split(list, ','))
+        .find_map(accept)
+}
+
+/// The answer to one offer. None: it is declined.
+fn accept(offer: &str) -> Option<Agreed> {
+    let mut parts = split(offer, ';');
+    if parts.next()?.trim_matches(is_space) != "permessage-deflate" {
+        return None;
+    }
+    let (mut known, mut server_bits) = ([false; 4], None);
+    for part in parts {
+        let (name, value) = parameter(part)?;
+        let value = value.as_deref();
+        let seen = match (name, value) {
+            ("server_no_context_takeover", None) => 0,
+            ("client_no_context_takeover", None) => 1,
+            ("server_max_window_bits", Some(value)) => {
+                server_bits = Some(window_bits(value)?);
+                2
+            }
+            // A client that says what it can do; the inflater can read whatever it chooses.
+            ("client_max_window_bits", value) => {
+                value.map_or(Some(15), window_bits)?;
+                3
+            }
+            _ => return None,
+        };
+        if std::mem::replace(known.get_mut(seen)?, true) {
+            return None;
+        }
+    }
+    // What was asked for must be answered, with the same window or a smaller one (RFC 7692 section 7.1.2.1).
+    let (window, response) = match server_bits {
+        None => (
+            Window::Full,
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        ),
+        Some(15) => (
+            Window::Full,
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15",
+        ),
+        // zlib has no window of 8 bits.
+        Some(8) => return None,
+        Some(_) => (
+            Window::Small,
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9",
+        ),
+    };
+    Some(Agreed { window, response })
+}
+
+/// RFC 7692 section 7.1.2: a number from 8 to 15, without leading zeros.
+fn window_bits(value: &str) -> Option<u8> {
+    let bits = value.parse().ok()?;
+    ((8..=15).contains(&bits) && value == bits.to_string()).then_some(bits)
+}
+
+/// Name and value. None: it is malformed.
+fn parameter(part: &str) -> Option<(&str, Option<String>)> {
+    let Some((name, value)) = part.split_once('=') else {
+        return Some((part.trim_matches(is_space), None));
+    };
+    let value = value.trim_matches(is_space);
+    let value = match value.strip_prefix('"') {
+        None => value.to_owned(),
+        Some(quoted) => unquote(quoted.strip_suffix('"')?)?,
+    };
+    Some((name.trim_matches(is_space), Some(value)))
+}
+
+/// What stands between quotes. None: there is a quote in it.
+fn unquote(quoted: &str) -> Option<String> {
+    let mut value = String::new();
+    let mut rest = quoted.chars();
+    while let Some(next) = rest.next() {
+        value.push(match next {
+            '\\' => rest.next()?,
+            '"' => return None,
+            other => other,
+        });
+    }
+    Some(value)
+}
+
+/// Parts of a list, whose separator counts outside of quotes only.
+fn split(list: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    list.split(move |next| {
+        if is_escaped {
+            is_escaped = false;
+        } else if next == '"' {
+            is_quoted = !is_quoted;
+        } else if next == '\\' {
+            is_escaped = is_quoted;
+        }
+        next == separator && !is_quoted
+    })
+}
+
+fn is_space(c: char) -> bool {
+    c == ' ' || c == '\t'
+}
