@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response};
 use crate::metrics::Metrics;
-use crate::registry::{Published, Registry, SendError};
+use crate::registry::{Published, Publishing, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
 
 /// Does the actions of plugins, with all that they act upon.
@@ -41,7 +43,7 @@ impl Actions {
     }
 
     /// Does an action of a plugin. What cannot be done is logged and left out.
-    pub fn perform(&self, plugin: &Arc<str>, action: Action) -> Effect {
+    pub fn perform(self: &Arc<Self>, plugin: &Arc<str>, action: Action) -> Performed {
         let registry = &self.registry;
         let (what, on, result) = match action {
             Action::Send { connection, message } => {
@@ -53,12 +55,12 @@ impl Actions {
                 message,
                 except,
             } => {
-                let result = registry.publish(&topic, &message, &except);
-                (
-                    "publish",
-                    topic,
-                    result.map(|published| self.published(published)),
-                )
+                let result = match registry.publish(&topic, &message, &except) {
+                    Ok(Publishing::Done(published)) => Ok(self.published(published)),
+                    Ok(Publishing::Later(published)) => return self.later(published),
+                    Err(cause) => Err(cause),
+                };
+                ("publish", topic, result)
             }
             Action::Subscribe { connection, topic } => (
                 "subscribe",
@@ -90,32 +92,45 @@ impl Actions {
                 connection,
                 code,
                 reason,
-            } => return self.close(plugin, &connection, code, &reason),
+            } => return self.close(plugin, &connection, code, &reason).into(),
             Action::Unsupported(name) => {
-                return left_out(plugin, &name, "it is not known to this host");
+                return left_out(plugin, &name, "it is not known to this host").into();
             }
-            Action::Respond(_) => return left_out(plugin, "respond", "there is no push to answer"),
-            Action::Reply(_) => return left_out(plugin, "reply", "there is no connection to answer"),
+            Action::Respond(_) => return left_out(plugin, "respond", "there is no push to answer").into(),
+            Action::Reply(_) => return left_out(plugin, "reply", "there is no connection to answer").into(),
             Action::Accept { .. } | Action::Reject(_) => {
-                return left_out(plugin, "accept", "there is no handshake to answer");
+                return left_out(plugin, "accept", "there is no handshake to answer").into();
             }
             // A dispatch keeps these to itself.
-            Action::Next(_) | Action::Forward(_) | Action::Report(_) => return Effect::new("done"),
+            Action::Next(_) | Action::Forward(_) | Action::Report(_) => return Effect::new("done").into(),
         };
-        result.unwrap_or_else(|cause| {
-            tracing::warn!(
-                plugin = &**plugin,
-                on,
-                %cause,
-                "a plugin's `{what}` was not done"
-            );
-            refusal(cause)
-        })
+        result
+            .unwrap_or_else(|cause| {
+                tracing::warn!(
+                    plugin = &**plugin,
+                    on,
+                    %cause,
+                    "a plugin's `{what}` was not done"
+                );
+                refusal(cause)
+            })
+            .into()
+    }
+
+    /// A publication that takes its time.
+    fn later(self: &Arc<Self>, published: oneshot::Receiver<Published>) -> Performed {
+        let actions = self.clone();
+        Performed::Later(Box::pin(async move {
+            match published.await {
+                Ok(published) => actions.published(published),
+                Err(_) => Effect::refused("the gateway has shut down".to_owned()),
+            }
+        }))
     }
 
     /// Brings a dispatch without a connection of its own to its end. `default` is the index of the upstream for requests
     /// that name none. Gives the first response that a plugin makes.
-    pub async fn finish(&self, dispatch: &mut Dispatch, default: usize) -> Option<Response> {
+    pub async fn finish(self: &Arc<Self>, dispatch: &mut Dispatch, default: usize) -> Option<Response> {
         let mut answer = None;
         loop {
             match dispatch.step() {
@@ -123,7 +138,7 @@ impl Actions {
                     answer.get_or_insert(response);
                 }
                 Step::Act(action) => {
-                    let effect = self.act(dispatch, action);
+                    let effect = self.act(dispatch, action).effect().await;
                     dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
@@ -137,10 +152,10 @@ impl Actions {
     }
 
     /// Does an action of the plugin that has a dispatch's event.
-    pub fn act(&self, dispatch: &Dispatch, action: Action) -> Effect {
+    pub fn act(self: &Arc<Self>, dispatch: &Dispatch, action: Action) -> Performed {
         match dispatch.plugin() {
             Some(plugin) => self.perform(plugin, action),
-            None => Effect::new("done"),
+            None => Effect::new("done").into(),
         }
     }
 
@@ -190,6 +205,30 @@ impl Actions {
             return Effect::new("not-found");
         }
         Effect::new("closed")
+    }
+}
+
+/// An action that is done, or will be. What comes behind it in its list waits for it.
+pub enum Performed {
+    /// It is done.
+    Now(Effect),
+    /// It will be.
+    Later(BoxFuture<'static, Effect>),
+}
+
+impl Performed {
+    /// Waits until it is done.
+    pub async fn effect(self) -> Effect {
+        match self {
+            Self::Now(effect) => effect,
+            Self::Later(effect) => effect.await,
+        }
+    }
+}
+
+impl From<Effect> for Performed {
+    fn from(effect: Effect) -> Self {
+        Self::Now(effect)
     }
 }
 

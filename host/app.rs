@@ -12,7 +12,7 @@ use crate::config::{Config, Listen, Schedule};
 use crate::message::Connection;
 use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
-use crate::registry::{Kept, Limits, Registry, Retention};
+use crate::registry::{Kept, Limits, Registry, Relief, Retention};
 use crate::schedule;
 use crate::server::{self, Gateway, Inherited, Listener, Role, Settings, Tls, TlsError};
 use crate::session::{self, Sessions};
@@ -153,6 +153,7 @@ impl App {
             actions.clone(),
         ));
         tasks.spawn(expire(actions.registry.clone()));
+        tasks.spawn(relieve(actions.clone()));
         let delivering = tokio::spawn(sessions.close_events.clone().run());
         stop.await;
         tasks.abort_all();
@@ -242,6 +243,7 @@ fn rules(config: &Config) -> (Limits, Vec<Kept>) {
         history: config.max_history,
         queue: config.max_queue,
         queues: config.max_queues,
+        inbound: config.max_inbound,
         slow_clients: config.slow_clients,
     };
     let kept = config.topics.iter().map(|topic| Kept {
@@ -262,9 +264,35 @@ fn session_settings(config: &Config) -> session::Settings {
         max_frames_per_second: config.max_frames_per_second,
         max_bytes_per_second: config.max_bytes_per_second,
         message_timeout: config.message_timeout,
+        compression: config.compression,
         heartbeat: config.heartbeat,
         grace: config.grace,
     }
+}
+
+/// Makes room when clients hold more than they may together.
+async fn relieve(actions: Arc<Actions>) {
+    let tell = |relief: Relief, connection: &Connection| {
+        let id = &*connection.id;
+        match relief {
+            Relief::Outgoing => {
+                actions.metrics.slow_client("closed", 1);
+                tracing::warn!(
+                    connection = id,
+                    "all queues are over max-queues; the longest one is closed with 1008"
+                );
+            }
+            Relief::Inbound => {
+                actions.metrics.inbound_relief.inc();
+                tracing::warn!(
+                    connection = id,
+                    "too much has come in (max-inbound); who holds most is closed with 1013"
+                );
+            }
+        }
+    };
+    let registry = &actions.registry;
+    tokio::join!(registry.relieve_outgoing(tell), registry.relieve_inbound(tell));
 }
 
 async fn expire(registry: Arc<Registry>) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::actions::{self, Actions};
+use crate::actions::{self, Actions, Performed};
 use crate::config::Closings;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Exchange, Failure, Outcome};
@@ -38,6 +38,15 @@ pub struct CloseEvents {
     /// Nothing is waiting or under way.
     emptied: Notify,
     serial: AtomicU64,
+}
+
+/// Something is under way that may add to the queue.
+pub struct Expected(Arc<CloseEvents>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.one_less();
+    }
 }
 
 #[derive(Default)]
@@ -81,10 +90,18 @@ impl CloseEvents {
     pub fn begin(self: &Arc<Self>, mut dispatch: Dispatch, default: usize) {
         loop {
             match dispatch.step() {
-                Step::Act(action) => {
-                    let effect = self.actions.act(&dispatch, action);
-                    dispatch.note(effect);
-                }
+                Step::Act(action) => match self.actions.act(&dispatch, action) {
+                    Performed::Now(effect) => dispatch.note(effect),
+                    Performed::Later(effect) => {
+                        let (close_events, expected) = (self.clone(), self.expect_one());
+                        tokio::spawn(async move {
+                            dispatch.note(effect.await);
+                            close_events.begin(dispatch, default);
+                            drop(expected);
+                        });
+                        return;
+                    }
+                },
                 Step::Ask(exchange) => {
                     if let Some(refused) = self.add(dispatch, default, exchange) {
                         dispatch = refused;
@@ -93,18 +110,23 @@ impl CloseEvents {
                     return;
                 }
                 Step::Wait(result) => {
-                    let close_events = self.clone();
-                    self.lock().under_way += 1;
+                    let (close_events, expected) = (self.clone(), self.expect_one());
                     tokio::spawn(async move {
                         dispatch.decided(result.await.ok());
                         close_events.begin(dispatch, default);
-                        close_events.one_less();
+                        drop(expected);
                     });
                     return;
                 }
                 Step::Done => return,
             }
         }
+    }
+
+    /// Something is under way that may add to the queue: `drained` waits until this is dropped.
+    pub fn expect_one(self: &Arc<Self>) -> Expected {
+        self.lock().under_way += 1;
+        Expected(self.clone())
     }
 
     /// Queues a request. Gives the dispatch back, which has heard why, if that cannot be done.

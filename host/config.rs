@@ -38,6 +38,8 @@ pub struct Config {
     pub max_queue: usize,
     /// The most bytes that wait to be sent to all clients together.
     pub max_queues: usize,
+    /// All that comes in from clients and is not done with, in bytes.
+    pub max_inbound: usize,
     /// What becomes of a subscriber whose queue is full.
     pub slow_clients: SlowClients,
     /// Frames that one client may send in a second, pings among them; 0 for no limit. More closes with 1008.
@@ -46,6 +48,8 @@ pub struct Config {
     pub max_bytes_per_second: usize,
     /// How long a message may take from its first bytes to its last; none for no limit. Longer closes with 1008.
     pub message_timeout: Option<Duration>,
+    /// Whether compression is agreed on, and from how many bytes on a message is compressed.
+    pub compression: Option<usize>,
     /// How long a shutdown may take.
     pub grace: Duration,
     /// The pages that browsers may connect from.
@@ -156,6 +160,8 @@ pub struct Closings {
     pub rate: u32,
     /// Requests that wait; more are lost.
     pub max_waiting: usize,
+    /// What these requests may hold together, in bytes.
+    pub max_bytes: usize,
     /// How long a request is tried again.
     pub retry_for: Duration,
 }

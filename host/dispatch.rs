@@ -82,6 +82,11 @@ impl Dispatch {
         self.chain.get(self.at).map(|version| &version.name)
     }
 
+    /// Bytes of what the event came with.
+    pub fn size(&self) -> usize {
+        self.event.size()
+    }
+
     /// The flow of the requests that it asks for.
     pub fn flow(&self) -> Flow {
         self.event.flow()

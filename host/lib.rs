@@ -16,6 +16,7 @@
 
 pub mod actions;
 pub mod app;
+pub mod budget;
 pub mod close_events;
 pub mod config;
 pub mod dispatch;
@@ -31,3 +32,4 @@ pub mod session;
 pub mod signal;
 pub mod telemetry;
 pub mod upstream;
+pub mod websocket;

@@ -143,6 +143,25 @@ pub struct Exchange {
     pub context: Payload,
 }
 
+impl Request {
+    /// About how many bytes of memory it takes.
+    pub fn size(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 48)
+            .sum();
+        self.method.len() + self.path.len() + self.query.len() + headers + self.body.len()
+    }
+}
+
+impl Exchange {
+    /// About how many bytes of memory it takes.
+    pub fn size(&self) -> usize {
+        self.request.size() + self.context.len()
+    }
+}
+
 /// How a forwarded request ended.
 pub type Outcome = Result<Response, Failure>;
 
@@ -348,6 +367,15 @@ impl Event {
             | Self::Close { connection, .. } => Some(connection),
             Self::Response { connection, .. } | Self::Report { connection, .. } => connection.as_ref(),
             Self::Push(_) | Self::Schedule(_) => None,
+        }
+    }
+
+    /// Bytes of what came with it.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Frame { message, .. } => message.len(),
+            Self::Push(request) | Self::Open { request, .. } => request.size(),
+            _ => 0,
         }
     }
 

@@ -56,6 +56,10 @@ pub struct Metrics {
     pub history: Gauge,
     /// Bytes in all outbound queues.
     pub queues: Gauge,
+    /// Bytes that have come in and are not done with.
+    pub inbound: Gauge,
+    /// Clients that were closed because too much had come in.
+    pub inbound_relief: Counter,
     /// Close events that wait to be delivered.
     pub close_events_waiting: Gauge,
     /// Plugin versions in memory, also those that only finish what they began.
@@ -114,6 +118,8 @@ impl Default for Metrics {
             topics: Gauge::default(),
             history: Gauge::default(),
             queues: Gauge::default(),
+            inbound: Gauge::default(),
+            inbound_relief: Counter::default(),
             close_events_waiting: Gauge::default(),
             generations: Gauge::default(),
             instances: Gauge::default(),
@@ -162,6 +168,16 @@ impl Metrics {
             self.slow_clients.clone(),
         );
         r.register("queue_bytes", "Bytes in all outbound queues", self.queues.clone());
+        r.register(
+            "inbound_bytes",
+            "Bytes that have come in from clients and are not done with",
+            self.inbound.clone(),
+        );
+        r.register(
+            "inbound_closed",
+            "Clients closed because too much had come in",
+            self.inbound_relief.clone(),
+        );
         r.register(
             "pushes_refused",
             "Requests on the push listener that were not let in",

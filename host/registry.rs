@@ -1,11 +1,14 @@
 //! Who is connected, and who has subscribed to what. The only part that names dashmap; no guard of a map leaves it, so no
 //! lock is held for longer than a look-up.
 //!
-//! Locks are taken in one order: a connection's memberships, a topic, its presence topic, an send_queue. Nothing here waits
+//! Locks are taken in one order: a connection's memberships, a topic, its presence topic, a send queue. Nothing here waits
 //! for a client: what is sent goes into the clients' queues.
 
 mod envelope;
+mod fan_out;
 mod history;
+mod relief;
+mod subscribers;
 mod topic;
 mod topics;
 
@@ -15,12 +18,17 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use crate::budget::Budget;
 use crate::config::SlowClients;
 use crate::message::{Connection, ConnectionId, Payload};
-use crate::send_queue::{Outbound, SendQueue, Total};
+use crate::send_queue::{Outgoing, Refused, SendQueue, TimerChange};
+use fan_out::Accepted;
+pub use fan_out::Publishing;
 pub use history::{Position, Retention};
+pub use relief::Relief;
+use subscribers::Subscriber;
 use topic::Topic;
 
 /// The topic that everyone is in.
@@ -45,6 +53,8 @@ pub struct Limits {
     pub queue: usize,
     /// All queues together, in bytes.
     pub queues: usize,
+    /// All that comes in and is not done with, in bytes.
+    pub inbound: usize,
     /// What becomes of a subscriber whose queue is full.
     pub slow_clients: SlowClients,
 }
@@ -69,7 +79,10 @@ pub struct Registry {
     connections: DashMap<ConnectionId, Arc<Entry>>,
     topics: DashMap<Arc<str>, Arc<Topic>>,
     rules: ArcSwap<Rules>,
-    queues: Arc<Total>,
+    /// The topic that everyone is in.
+    everyone: Arc<Topic>,
+    outgoing: Arc<Outgoing>,
+    inbound: Arc<Budget>,
     /// Bytes in all histories.
     history: AtomicUsize,
     /// When this registry began; with a number it makes the epochs of its topics unlike those of any other run.
@@ -77,19 +90,29 @@ pub struct Registry {
     epochs: AtomicU64,
     closing: AtomicBool,
     emptied: Notify,
+    /// Nobody waits for answers any more.
+    hurrying: watch::Sender<bool>,
 }
 
 /// A connection as the registry sees it.
 struct Entry {
     connection: Arc<Connection>,
     send_queue: Arc<SendQueue>,
+    /// Bytes that have come in from it and are not done with.
+    inbound: AtomicUsize,
     memberships: Mutex<Memberships>,
+}
+
+/// A connection's part in a topic.
+struct Membership {
+    topic: Arc<Topic>,
+    subscriber: Arc<Subscriber>,
 }
 
 /// The topics of one connection.
 #[derive(Default)]
 struct Memberships {
-    topics: Vec<Arc<Topic>>,
+    topics: Vec<Membership>,
     /// Where the client left off before, by topic; each is good for one subscription.
     resume: Vec<(String, Position)>,
     /// The connection has gone: it joins nothing any more.
@@ -100,6 +123,7 @@ struct Memberships {
 pub struct Registration {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
+    everyone: Membership,
 }
 
 /// Why something was not done.
@@ -150,6 +174,7 @@ impl Default for Registry {
             history: 0,
             queue: usize::MAX,
             queues: usize::MAX,
+            inbound: usize::MAX,
             slow_clients: SlowClients::Skip,
         };
         Self::new(limits, Vec::new())
@@ -162,31 +187,40 @@ impl Registry {
         Self {
             connections: DashMap::new(),
             topics: DashMap::new(),
-            queues: Total::new(limits.queues),
+            everyone: Arc::new(Topic::permanent(EVERYONE)),
+            outgoing: Outgoing::new(limits.queues),
+            inbound: Budget::new(limits.inbound),
             rules: ArcSwap::from_pointee(Rules { limits, kept }),
             history: AtomicUsize::new(0),
             started: SystemTime::now(),
             epochs: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             emptied: Notify::new(),
+            hurrying: watch::Sender::new(false),
         }
     }
 
     /// Takes over other bounds. A topic keeps the history that it has for as long as it lives.
     pub fn change(&self, limits: Limits, kept: Vec<Kept>) {
-        self.queues.set_limit(limits.queues);
+        self.outgoing.budget.set_limit(limits.queues);
+        self.inbound.set_limit(limits.inbound);
         self.rules.store(Arc::new(Rules { limits, kept }));
     }
 
     /// An empty queue for a connection.
     pub fn send_queue(&self) -> Arc<SendQueue> {
         let limit = self.rules.load().limits.queue;
-        Arc::new(SendQueue::new(limit, self.queues.clone()))
+        Arc::new(SendQueue::new(limit, self.outgoing.clone()))
     }
 
-    /// Bytes in all queues, but for the first few kilobytes of each.
-    pub fn queue_bytes(&self) -> usize {
-        self.queues.bytes()
+    /// What all queues share.
+    pub fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
+    }
+
+    /// What has come in from clients, and is not done with.
+    pub fn inbound(&self) -> &Arc<Budget> {
+        &self.inbound
     }
 
     /// Adds a connection. If its id is an address that an older connection had, which is not known to be gone yet, the
@@ -203,16 +237,23 @@ impl Registry {
         let entry = Arc::new(Entry {
             connection,
             send_queue,
+            inbound: AtomicUsize::new(0),
             memberships: Mutex::new(memberships),
         });
         self.connections
             .insert(entry.connection.id.clone(), entry.clone());
+        let everyone = Membership {
+            topic: self.everyone.clone(),
+            subscriber: Subscriber::new(entry.clone(), None),
+        };
+        everyone.topic.enter(everyone.subscriber.clone());
         if self.is_closing() {
             entry.send_queue.close_patiently(GOING_AWAY, SHUTDOWN);
         }
         Registration {
             registry: self.clone(),
             entry,
+            everyone,
         }
     }
 
@@ -221,7 +262,8 @@ impl Registry {
         if message.len() > self.rules.load().limits.message {
             return Err(SendError::TooLarge);
         }
-        self.tell(id, Outbound::Message(message))
+        let entry = self.entry(id).ok_or(SendError::NotFound)?;
+        Ok(entry.send_queue.push(message.into())?)
     }
 
     /// Sets or stops a timer of a connection.
@@ -232,17 +274,13 @@ impl Registry {
         name: &str,
         delay: Option<Duration>,
     ) -> Result<(), SendError> {
-        let timer = Outbound::Timer {
+        let timer = TimerChange {
             plugin: plugin.clone(),
             name: name.into(),
             delay,
         };
-        self.tell(id, timer)
-    }
-
-    fn tell(&self, id: &str, item: Outbound) -> Result<(), SendError> {
         let entry = self.entry(id).ok_or(SendError::NotFound)?;
-        entry.send_queue.push(item).map_err(|_| SendError::Congested)
+        Ok(entry.send_queue.set_timer(timer)?)
     }
 
     /// Closes a connection behind what is in its queue. False if there is none.
@@ -319,6 +357,7 @@ impl Registry {
         }
         drop(entries);
         if tokio::time::timeout(patience, self.emptied()).await.is_err() {
+            self.hurrying.send_replace(true);
             for entry in &self.connections {
                 entry.send_queue.hurry(GOING_AWAY, SHUTDOWN);
             }
@@ -341,6 +380,13 @@ impl Registry {
         self.closing.load(Ordering::SeqCst)
     }
 
+    /// Waits until the patience of `close_all` is over: what is still being handled is given up.
+    pub async fn hurried(&self) {
+        let mut hurrying = self.hurrying.subscribe();
+        // The sender lives as long as this.
+        let _ = hurrying.wait_for(|is_hurrying| *is_hurrying).await;
+    }
+
     fn entry(&self, id: &str) -> Option<Arc<Entry>> {
         self.connections.get(id).map(|entry| entry.value().clone())
     }
@@ -352,6 +398,24 @@ const BATCH: usize = 100;
 const GOING_AWAY: u16 = 1001;
 const SHUTDOWN: &str = "the gateway is shutting down";
 
+impl From<Refused> for SendError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Congested,
+            // It is on its way out, and takes nothing any more.
+            Refused::Closed => Self::NotFound,
+        }
+    }
+}
+
+impl Registration {
+    /// So many bytes have come in from the connection that are not done with: who holds most goes first when there is no
+    /// room for more.
+    pub fn set_inbound(&self, bytes: usize) {
+        self.entry.inbound.store(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         let registry = &self.registry;
@@ -360,9 +424,10 @@ impl Drop for Registration {
             memberships.gone = true;
             std::mem::take(&mut memberships.topics)
         };
-        for topic in topics {
-            registry.leave(&self.entry, &topic);
+        for membership in &topics {
+            registry.leave(membership).map(Accepted::run);
         }
+        self.everyone.topic.remove(&self.everyone.subscriber, |_| None);
         registry
             .connections
             .remove_if(&self.entry.connection.id, |_, entry| {

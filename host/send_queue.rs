@@ -1,152 +1,266 @@
-//! What waits to be sent to one client: a queue that is bounded by bytes and read by the session alone.
+//! What waits to be sent to one client: a queue of frames, bounded in bytes, that is written to the client's socket.
 //!
-//! All queues together have a bound as well, which a queue that is empty need not care for: who keeps up gets his message
-//! even when others have used everything up. What is in the first few kilobytes of a queue does not count for it, so that
-//! clients who keep up touch nothing that is shared.
+//! Everything that is written goes through this queue, so its lock is what keeps frames apart. Whoever adds a frame to an
+//! empty queue writes it at once, if the socket is a plain one and takes it: that saves waking the session. What the
+//! socket does not take waits, and the session writes it. Nobody ever waits for a client here.
+//!
+//! A pong and a ping do not wait behind messages, and only the newest pong is kept (RFC 6455 section 5.5.3).
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
+mod publication;
+mod state;
 
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use tokio::net::tcp::OwnedWriteHalf;
 
+use crate::budget::Budget;
 use crate::message::Payload;
+use crate::websocket::{Frame, Window};
+pub use publication::Publication;
+use state::{Kind, State, Wire};
 
-/// Bytes of each queue that do not count for the bound of all.
-const FREE: usize = 4 * 1024;
+/// Timers of one connection that the session has not heard of yet; one more is refused.
+const MAX_TIMERS: usize = 128;
 
-/// One thing to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outbound {
-    /// A frame for this client.
-    Message(Payload),
-    /// A frame for all subscribers of a topic.
-    Published(Payload),
-    /// Nothing to send, but word for the session, behind what was to be sent before: a timer is set or stopped.
-    Timer {
-        /// Whose timer.
-        plugin: Arc<str>,
-        /// Which.
-        name: Arc<str>,
-        /// None stops it.
-        delay: Option<Duration>,
-    },
-    /// The end: nothing is taken in behind it.
-    Close {
-        /// The close code (RFC 6455 section 7.4).
-        code: u16,
-        /// For the peer.
-        reason: String,
-        /// Whether the frames that are being handled are answered before.
-        is_patient: bool,
-    },
-}
-
-/// The queue is full, or closed.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Full;
-
-/// What all queues hold together.
+/// What all queues share.
 #[derive(Debug)]
-pub struct Total {
-    bytes: AtomicUsize,
-    limit: AtomicUsize,
+pub struct Outgoing {
+    /// Bytes that wait in all of them.
+    pub budget: Arc<Budget>,
+    frames: AtomicU64,
 }
 
-impl Total {
+impl Outgoing {
     /// At most so many bytes.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            bytes: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit),
+            budget: Budget::new(limit),
+            frames: AtomicU64::new(0),
         })
     }
 
-    /// From now on at most so many.
-    pub fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Relaxed);
+    /// Messages that were taken for clients since this was last asked.
+    pub fn take_frames(&self) -> u64 {
+        self.frames.swap(0, Ordering::Relaxed)
     }
 
-    /// Bytes now.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+    /// Counts messages that were taken.
+    pub fn count(&self, frames: u64) {
+        self.frames.fetch_add(frames, Ordering::Relaxed);
     }
 }
 
-/// The queue of one connection. Empty it costs no allocation, as most connections are idle.
+/// What was agreed on about compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// How far back the client looks.
+    pub window: Window,
+    /// Bytes from which on a message is compressed.
+    pub threshold: usize,
+}
+
+/// A timer that is set or stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerChange {
+    /// Whose.
+    pub plugin: Arc<str>,
+    /// Which.
+    pub name: Arc<str>,
+    /// None stops it.
+    pub delay: Option<Duration>,
+}
+
+/// How the connection is to end, by our wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The close code (RFC 6455 section 7.4).
+    pub code: u16,
+    /// For the client.
+    pub reason: String,
+    /// Whether the messages that are being handled are answered before.
+    pub is_patient: bool,
+    /// Whether the socket is closed at once, without a close frame: what is half written is too long to wait for.
+    pub is_cut: bool,
+}
+
+/// Why something was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The client reads more slowly than it is sent to.
+    Full,
+    /// The connection is ending.
+    Closed,
+}
+
+/// How far the session has come with writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything is written.
+    Empty,
+    /// There is more, for another turn.
+    More,
+    /// The socket takes no more now.
+    Blocked,
+}
+
+/// The queue of one connection. Empty it holds no memory of its own, as most connections are idle.
 pub struct SendQueue {
-    queue: Mutex<Queue>,
-    reader: AtomicWaker,
-    total: Arc<Total>,
+    state: Mutex<State>,
+    session: AtomicWaker,
+    /// Others want something of the session: it need not take the lock to see that they do not.
+    is_asked: AtomicBool,
+    compression: OnceLock<Compression>,
+    outgoing: Arc<Outgoing>,
     /// Bytes.
     limit: usize,
 }
 
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Outbound>,
-    bytes: usize,
-    /// Of these, what counts for the bound of all queues.
-    counted: usize,
-    closed: bool,
-}
-
 impl SendQueue {
-    /// An empty queue for so many bytes.
-    pub fn new(limit: usize, total: Arc<Total>) -> Self {
+    /// An empty queue for so many bytes. Until it has a link, frames only wait in it.
+    pub fn new(limit: usize, outgoing: Arc<Outgoing>) -> Self {
         Self {
-            queue: Mutex::default(),
-            reader: AtomicWaker::new(),
-            total,
+            state: Mutex::default(),
+            session: AtomicWaker::new(),
+            is_asked: AtomicBool::new(false),
+            compression: OnceLock::new(),
+            outgoing,
             limit,
         }
     }
 
-    /// Adds to the end. A message always fits into an empty queue, however long it is.
-    pub fn push(&self, item: Outbound) -> Result<(), Full> {
-        self.add(item.size(), [item])
+    /// The connection is open. `socket` is there if frames may be written to it as they are, by anyone; `is_timed` says
+    /// whether the session wants to know when a message was last written.
+    pub fn attach(&self, socket: Option<OwnedWriteHalf>, compression: Option<Compression>, is_timed: bool) {
+        if let Some(compression) = compression {
+            let _ = self.compression.set(compression);
+        }
+        let mut state = self.lock();
+        state.socket = socket;
+        state.is_timed = is_timed;
+    }
+
+    /// Adds a message to the end. It always fits into an empty queue, however long it is.
+    pub fn push(&self, frame: Frame) -> Result<(), Refused> {
+        let wire = Wire::Frame(self.compressed(frame));
+        let mut state = self.lock();
+        state.check_open()?;
+        if !self.write_directly(&mut state, &wire) {
+            self.add(&mut state, wire, Kind::Message)?;
+            self.session.wake();
+        }
+        self.outgoing.count(1);
+        Ok(())
     }
 
     /// Adds all of them to the end, with nothing in between, or none.
-    pub fn push_all(&self, items: Vec<Outbound>) -> Result<(), Full> {
-        self.add(size_of_all(&items), items)
+    pub fn push_all(&self, frames: Vec<Frame>) -> Result<(), Refused> {
+        let count = frames.len() as u64;
+        let frames: Vec<_> = frames
+            .into_iter()
+            .map(|frame| Wire::Frame(self.compressed(frame)))
+            .collect();
+        let mut state = self.lock();
+        state.check_open()?;
+        if !state.try_hold(&frames, self.limit, &self.outgoing.budget) {
+            return Err(Refused::Full);
+        }
+        for frame in frames {
+            state.append(frame, Kind::Message);
+        }
+        drop(state);
+        self.session.wake();
+        self.outgoing.count(count);
+        Ok(())
     }
 
-    /// Adds to the end; what makes room is the oldest that was published. Gives the number of messages that went.
-    pub fn push_over(&self, item: Outbound) -> Result<usize, Full> {
-        let size = item.size();
-        let mut queue = self.lock();
+    /// Adds an answer to the end, for the session itself. It is taken even if the queue is full: the session begins nothing
+    /// new then.
+    pub fn reply(&self, frame: Frame) {
+        let frame = self.compressed(frame);
+        let mut state = self.lock();
+        if !state.is_finished {
+            state.hold(Wire::Frame(frame), Kind::Message, &self.outgoing.budget);
+            self.outgoing.count(1);
+        }
+    }
+
+    /// Adds a publication to the end, if the subscription is still active. With `makes_room` the oldest publications go if
+    /// there is no room; gives how many have gone. Does not count the frame: whoever publishes counts all of them together.
+    pub fn publish(
+        &self,
+        publication: &Publication,
+        makes_room: bool,
+        is_active: &AtomicBool,
+    ) -> Result<usize, Refused> {
+        let wire = publication.wire(self.compression());
+        let mut state = self.lock();
+        // Looked at under the lock, so that whoever has ended the subscription hears nothing of it any more.
+        if !is_active.load(Ordering::Relaxed) {
+            return Err(Refused::Closed);
+        }
+        state.check_open()?;
+        if self.write_directly(&mut state, wire) {
+            return Ok(0);
+        }
         let mut dropped = 0;
-        while !queue.has_room_for(size, self.limit) || !queue.count(size, &self.total) {
-            if queue.closed || !queue.drop_oldest(&self.total) {
-                return Err(Full);
+        while let Err(refused) = self.add(&mut state, wire.clone(), Kind::Published) {
+            if !makes_room || !state.drop_oldest(&self.outgoing.budget) {
+                return Err(refused);
             }
             dropped += 1;
         }
-        queue.items.push_back(item);
-        drop(queue);
-        self.reader.wake();
+        drop(state);
+        self.session.wake();
         Ok(dropped)
     }
 
-    fn add(&self, size: usize, items: impl IntoIterator<Item = Outbound>) -> Result<(), Full> {
-        let mut queue = self.lock();
-        if !queue.has_room_for(size, self.limit) || !queue.count(size, &self.total) {
-            return Err(Full);
+    /// Ends a subscription: from now on none of its publications is taken.
+    pub fn deactivate(&self, is_active: &AtomicBool) {
+        let _state = self.lock();
+        is_active.store(false, Ordering::Relaxed);
+    }
+
+    /// Answers a ping, before the messages that wait. For the session itself.
+    pub fn pong(&self, payload: Bytes) {
+        let mut state = self.lock();
+        if !state.is_finished {
+            state.control().pong = Some(Frame::pong(payload));
         }
-        queue.items.extend(items);
-        drop(queue);
-        self.reader.wake();
+    }
+
+    /// Sends a ping, before the messages that wait. For the session itself.
+    pub fn ping(&self) {
+        let mut state = self.lock();
+        if !state.is_finished {
+            state.control().ping = true;
+        }
+    }
+
+    /// Sets or stops a timer of the connection.
+    pub fn set_timer(&self, timer: TimerChange) -> Result<(), Refused> {
+        let mut state = self.lock();
+        state.check_open()?;
+        if state.timers.len() >= MAX_TIMERS {
+            return Err(Refused::Full);
+        }
+        state.timers.push(timer);
+        drop(state);
+        self.ask();
         Ok(())
     }
 
     /// Whether `push_all` would take these, with a little beside them.
-    pub fn has_room_for(&self, items: &[Outbound]) -> bool {
+    pub fn has_room_for(&self, frames: &[Frame]) -> bool {
         const LITTLE: usize = 1024;
-        let queue = self.lock();
-        !queue.closed && queue.bytes + size_of_all(items) + LITTLE <= self.limit
+        let bytes: usize = frames.iter().map(state::cost).sum();
+        let state = self.lock();
+        state.check_open().is_ok() && state.bytes() + bytes + LITTLE <= self.limit
     }
 
     /// Ends the queue: what is in it is sent, then the close frame. Only the first call counts.
@@ -154,278 +268,199 @@ impl SendQueue {
         self.end(code, reason, false, |_| {});
     }
 
-    /// The same, but the frames that are being handled are answered first.
+    /// The same, but the messages that are being handled are answered first.
     pub fn close_patiently(&self, code: u16, reason: &str) {
         self.end(code, reason, true, |_| {});
     }
 
     /// The same, but what is in the queue is thrown away: its client does not take it.
     pub fn abort(&self, code: u16, reason: &str) {
-        self.end(code, reason, false, |queue| {
-            queue.items = VecDeque::new();
-            queue.uncount(queue.bytes, &self.total);
-        });
+        self.end(code, reason, false, |state| state.discard(&self.outgoing.budget));
     }
 
     /// Ends a queue whose patient close takes too long.
     pub fn hurry(&self, code: u16, reason: &str) {
-        self.lock().closed = false;
-        self.close(code, reason);
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.end(code, reason, false);
+        drop(state);
+        self.ask();
     }
 
-    fn end(&self, code: u16, reason: &str, is_patient: bool, before: impl FnOnce(&mut Queue)) {
-        let mut queue = self.lock();
-        if !queue.closed {
-            queue.closed = true;
-            before(&mut queue);
-            queue.items.push_back(Outbound::Close {
-                code,
-                reason: reason.to_owned(),
-                is_patient,
-            });
+    /// Ends a queue that holds too much, whatever state it is in, and throws everything away. Its client does not get to
+    /// see why.
+    pub fn cut(&self, code: u16, reason: &str) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.clear(&self.outgoing.budget);
+        state.end(code, reason, false);
+        if let Some(ending) = &mut state.ending {
+            ending.is_cut = true;
         }
-        drop(queue);
-        self.reader.wake();
+        drop(state);
+        self.ask();
     }
 
-    /// Whether it has ended: nothing is taken in any more.
-    pub fn is_closed(&self) -> bool {
-        self.lock().closed
+    fn end(&self, code: u16, reason: &str, is_patient: bool, before: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        if !state.is_closed {
+            state.is_closed = true;
+            before(&mut state);
+            state.end(code, reason, is_patient);
+        }
+        drop(state);
+        self.ask();
     }
 
     /// Whether a message is likely to be refused.
     pub fn is_full(&self) -> bool {
-        let queue = self.lock();
-        queue.closed || queue.bytes >= self.limit
+        let state = self.lock();
+        state.is_closed || state.bytes() >= self.limit
     }
 
-    /// Takes the first, if there is one.
-    pub fn try_next(&self) -> Option<Outbound> {
-        self.lock().take(&self.total)
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes()
     }
 
-    /// Takes the messages at the front, up to the first item that is none.
-    pub fn take_messages(&self) -> Vec<Payload> {
-        let mut queue = self.lock();
-        let mut messages = Vec::new();
-        while let Some(Outbound::Message(_) | Outbound::Published(_)) = queue.items.front() {
-            if let Some(Outbound::Message(payload) | Outbound::Published(payload)) = queue.take(&self.total) {
-                messages.push(payload);
+    /// How the session is told that there is something to do. Only the last waker counts.
+    pub fn register(&self, waker: &Waker) {
+        self.session.register(waker);
+    }
+
+    /// What others want of the session: timers, and the wish to end.
+    pub fn take_requests(&self) -> (Vec<TimerChange>, Option<Ending>) {
+        if !self.is_asked.swap(false, Ordering::Acquire) {
+            return (Vec::new(), None);
+        }
+        let mut state = self.lock();
+        let ending = state.ending.take().map(|ending| *ending);
+        (std::mem::take(&mut state.timers), ending)
+    }
+
+    /// The last frame of the connection: what was added before leaves before it, and nothing is taken any more.
+    pub fn finish(&self, close: Frame) {
+        let mut state = self.lock();
+        (state.is_closed, state.is_finished) = (true, true);
+        state.hold(Wire::Frame(close), Kind::Control, &self.outgoing.budget);
+    }
+
+    /// Nothing is written any more, and nothing taken: what waits is thrown away, and the socket is closed in this
+    /// direction. `is_lost` says that its client is not there any more.
+    pub fn shut(&self, is_lost: bool) {
+        let mut state = self.lock();
+        (state.is_closed, state.is_finished) = (true, true);
+        state.is_lost |= is_lost;
+        state.socket = None;
+        state.clear(&self.outgoing.budget);
+    }
+
+    /// Whether its client is not there any more, and said nothing when it went.
+    pub fn is_lost(&self) -> bool {
+        self.lock().is_lost
+    }
+
+    /// When a message was last written, if the session wants to know.
+    pub fn last_sent(&self) -> Option<Instant> {
+        self.lock().sent_at
+    }
+
+    /// Writes what waits, up to a bound for each turn. `write` does not wait; it is given the socket, if it is one that
+    /// anyone may write to. Gives how many bytes were written, too.
+    pub fn drain(
+        &self,
+        mut write: impl FnMut(Option<&OwnedWriteHalf>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> io::Result<(Drained, usize)> {
+        const TURN: usize = 256 * 1024;
+        let budget = &self.outgoing.budget;
+        let mut total = 0;
+        loop {
+            let mut state = self.lock();
+            if !state.prepare(budget) {
+                return Ok((Drained::Empty, total));
+            }
+            match state.write(|parts| write(state.socket.as_ref(), parts)) {
+                Poll::Pending => return Ok((Drained::Blocked, total)),
+                Poll::Ready(written) => {
+                    let written = written?;
+                    total += written;
+                    state.advance(written, budget);
+                }
+            }
+            if total >= TURN {
+                return Ok((Drained::More, total));
             }
         }
-        messages
     }
 
-    /// Waits for the first. For the session alone: only the last who waits is woken.
-    pub async fn next(&self) -> Outbound {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Outbound> {
-        if let Some(item) = self.try_next() {
-            return Poll::Ready(item);
+    /// Writes a frame at once, if nothing waits and the socket takes it. What it takes in part is kept. False: it is to be
+    /// added.
+    fn write_directly(&self, state: &mut State, wire: &Wire) -> bool {
+        let Some(socket) = state.socket.as_ref().filter(|_| state.is_empty()) else {
+            return false;
+        };
+        // An error shows again when the session writes or reads, and ends it there.
+        let Ok(written) = wire.write(socket) else {
+            return false;
+        };
+        if written < wire.len() {
+            state.hold(wire.clone(), Kind::Message, &self.outgoing.budget);
+            state.advance(written, &self.outgoing.budget);
+            self.session.wake();
+        } else {
+            state.note_sent();
         }
-        self.reader.register(cx.waker());
-        // What came between the look and the registration has woken nobody.
-        self.try_next().map_or(Poll::Pending, Poll::Ready)
+        true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells the session that others want something of it.
+    fn ask(&self) {
+        self.is_asked.store(true, Ordering::Release);
+        self.session.wake();
+    }
+
+    fn add(&self, state: &mut State, wire: Wire, kind: Kind) -> Result<(), Refused> {
+        if !state.try_hold(std::slice::from_ref(&wire), self.limit, &self.outgoing.budget) {
+            return Err(Refused::Full);
+        }
+        state.append(wire, kind);
+        Ok(())
+    }
+
+    fn compression(&self) -> Option<Compression> {
+        self.compression.get().copied()
+    }
+
+    fn compressed(&self, frame: Frame) -> Frame {
+        match self.compression() {
+            Some(Compression { window, threshold }) if frame.payload().len() >= threshold => {
+                frame.deflated(window).unwrap_or(frame)
+            }
+            _ => frame,
+        }
+    }
+
+    /// Nothing here leaves the state half changed, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Payload> for Frame {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Text(text) => Self::text(text),
+            Payload::Binary(bytes) => Self::binary(bytes),
+        }
     }
 }
 
 impl Drop for SendQueue {
     fn drop(&mut self) {
-        let mut queue = self.lock();
-        let bytes = queue.bytes;
-        queue.uncount(bytes, &self.total);
+        let budget = self.outgoing.budget.clone();
+        self.lock().clear(&budget);
     }
-}
-
-impl Queue {
-    fn has_room_for(&self, size: usize, limit: usize) -> bool {
-        !self.closed && (self.bytes == 0 || self.bytes + size <= limit)
-    }
-
-    /// Counts what is to be added; false if all queues together would be too long, and this one has something to send.
-    fn count(&mut self, size: usize, total: &Total) -> bool {
-        let bytes = self.bytes + size;
-        let more = bytes.saturating_sub(FREE) - self.counted;
-        if more > 0 {
-            let all = total.bytes.fetch_add(more, Ordering::Relaxed) + more;
-            if all > total.limit.load(Ordering::Relaxed) && self.bytes > 0 {
-                total.bytes.fetch_sub(more, Ordering::Relaxed);
-                return false;
-            }
-        }
-        self.bytes = bytes;
-        self.counted += more;
-        true
-    }
-
-    /// Undoes `count`.
-    fn uncount(&mut self, size: usize, total: &Total) {
-        self.bytes -= size;
-        let less = self.counted - self.bytes.saturating_sub(FREE).min(self.counted);
-        if less > 0 {
-            total.bytes.fetch_sub(less, Ordering::Relaxed);
-            self.counted -= less;
-        }
-    }
-
-    fn take(&mut self, total: &Total) -> Option<Outbound> {
-        let item = self.items.pop_front()?;
-        self.uncount(item.size(), total);
-        if self.items.is_empty() {
-            // A burst must not cost memory for the rest of a long life.
-            self.items = VecDeque::new();
-        }
-        Some(item)
-    }
-
-    /// Drops the oldest message of a topic, if there is one.
-    fn drop_oldest(&mut self, total: &Total) -> bool {
-        let is_published = |item: &Outbound| matches!(item, Outbound::Published(_));
-        let oldest = self.items.iter().position(is_published);
-        let Some(item) = oldest.and_then(|place| self.items.remove(place)) else {
-            return false;
-        };
-        self.uncount(item.size(), total);
-        true
-    }
-}
-
-impl Outbound {
-    /// Bytes, with a little for the frame around an empty message.
-    fn size(&self) -> usize {
-        match self {
-            Self::Message(payload) | Self::Published(payload) => payload.len() + 2,
-            Self::Timer { name, .. } => name.len() + 64,
-            Self::Close { .. } => 0,
-        }
-    }
-}
-
-fn size_of_all(items: &[Outbound]) -> usize {
-    items.iter().map(Outbound::size).sum()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-    use proptest::prelude::*;
-
-    fn text(n: usize) -> Outbound {
-        Outbound::Message(Payload::Text("x".repeat(n).into()))
-    }
-
-    fn published(n: usize) -> Outbound {
-        Outbound::Published(Payload::Text("x".repeat(n).into()))
-    }
-
-    fn send_queue(limit: usize) -> SendQueue {
-        SendQueue::new(limit, Total::new(usize::MAX))
-    }
-
-    fn close(code: u16, reason: &str) -> Outbound {
-        Outbound::Close {
-            code,
-            reason: reason.to_owned(),
-            is_patient: false,
-        }
-    }
-
-    #[test]
-    fn nothing_comes_behind_the_close() {
-        let send_queue = send_queue(100);
-        send_queue.push(text(1)).unwrap();
-        send_queue.close(1000, "enough");
-        send_queue.close(1001, "again");
-        assert_eq!(send_queue.push(text(1)), Err(Full));
-        assert_eq!(send_queue.try_next(), Some(text(1)));
-        assert_eq!(send_queue.try_next(), Some(close(1000, "enough")));
-        assert_eq!(send_queue.try_next(), None);
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_woken() {
-        let send_queue = send_queue(100);
-        let mut next = Box::pin(send_queue.next());
-        assert!((&mut next).now_or_never().is_none());
-        send_queue.push(text(3)).unwrap();
-        assert_eq!(next.await, text(3));
-    }
-
-    #[test]
-    fn what_was_published_makes_room_oldest_first_and_what_was_sent_does_not() {
-        let send_queue = send_queue(100);
-        for item in [published(20), text(20), published(30)] {
-            send_queue.push(item).unwrap();
-        }
-        assert_eq!(send_queue.push(published(40)), Err(Full));
-        assert_eq!(send_queue.push_over(published(40)), Ok(1));
-        assert_eq!(send_queue.push_over(published(70)), Ok(2));
-        assert_eq!(
-            send_queue.push_over(published(90)),
-            Err(Full),
-            "the message of its own stays"
-        );
-        assert_eq!(send_queue.try_next(), Some(text(20)));
-    }
-
-    #[test]
-    fn all_queues_together_are_bounded_beyond_what_is_free() {
-        let total = Total::new(10_000);
-        let queues = [(); 3].map(|()| SendQueue::new(100_000, total.clone()));
-        assert_eq!(queues[0].push(text(FREE - 2)), Ok(()));
-        assert_eq!(total.bytes(), 0);
-        assert_eq!(queues[0].push(text(6_000)), Ok(()));
-        assert_eq!(queues[1].push(text(FREE + 3_000)), Ok(()));
-        assert_eq!(
-            queues[1].push(text(2_000)),
-            Err(Full),
-            "together they would be over"
-        );
-        assert_eq!(
-            queues[2].push(text(1_000)),
-            Ok(()),
-            "a modest one is not disturbed"
-        );
-        queues[0].try_next();
-        assert_eq!(queues[1].push(text(2_000)), Ok(()));
-        queues[1].abort(1008, "too slow");
-        assert_eq!(queues[1].try_next(), Some(close(1008, "too slow")));
-        drop(queues);
-        assert_eq!(total.bytes(), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn the_order_holds_and_the_bounds_too(sizes in prop::collection::vec(prop::option::of(0usize..6000), 0..60)) {
-            let total = Total::new(3_000);
-            let send_queue = SendQueue::new(10_000, total.clone());
-            let mut model = VecDeque::new();
-            for size in sizes {
-                match size {
-                    Some(n) => {
-                        let fits = send_queue.push(text(n)).is_ok();
-                        let bytes: usize = model.iter().map(|n| n + 2).sum();
-                        let own = bytes == 0 || bytes + n + 2 <= 10_000;
-                        let all = bytes == 0 || (bytes + n + 2).saturating_sub(FREE) <= 3_000;
-                        prop_assert_eq!(fits, own && all);
-                        if fits {
-                            model.push_back(n);
-                        }
-                    }
-                    None => prop_assert_eq!(send_queue.try_next(), model.pop_front().map(text)),
-                }
-                let bytes: usize = model.iter().map(|n| n + 2).sum();
-                prop_assert_eq!(total.bytes(), bytes.saturating_sub(FREE));
-            }
-            drop(send_queue);
-            prop_assert_eq!(total.bytes(), 0);
-        }
-    }
-}
+mod tests;

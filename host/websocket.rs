@@ -49,6 +49,17 @@ pub enum Data {
     Binary(Bytes),
 }
 
+impl Data {
+    /// The size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// What has come from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {

@@ -29,10 +29,13 @@ pub(super) struct Config {
     pub(super) max_message: Bytes,
     pub(super) max_queue: Bytes,
     pub(super) max_queues: Bytes,
+    pub(super) max_inbound: Option<Spanned<Bytes>>,
     pub(super) slow_clients: SlowClients,
     pub(super) max_frames_per_second: usize,
     pub(super) max_bytes_per_second: Bytes,
     pub(super) message_timeout: Seconds,
+    pub(super) compression: bool,
+    pub(super) compression_threshold: Bytes,
     pub(super) grace: Seconds,
     pub(super) origins: Spanned<Origins>,
     pub(super) max_connections: Spanned<usize>,
@@ -70,10 +73,13 @@ impl Default for Config {
             max_message: Bytes(MIB),
             max_queue: Bytes(MIB),
             max_queues: Bytes(1024 * MIB),
+            max_inbound: None,
             slow_clients: SlowClients::Close,
             max_frames_per_second: 0,
             max_bytes_per_second: Bytes(0),
             message_timeout: Seconds::from_secs(60),
+            compression: false,
+            compression_threshold: Bytes(1024),
             grace: Seconds::from_secs(10),
             origins: unplaced(Origins::default()),
             max_connections: unplaced(100_000),
@@ -153,6 +159,7 @@ pub(super) struct Tls {
 pub(super) struct Closings {
     pub(super) rate: Spanned<usize>,
     pub(super) max_waiting: usize,
+    pub(super) max_bytes: Bytes,
     pub(super) retry_for: Seconds,
 }
 
@@ -161,6 +168,7 @@ impl Default for Closings {
         Self {
             rate: unplaced(200),
             max_waiting: 100_000,
+            max_bytes: Bytes(64 * MIB),
             retry_for: Seconds::from_secs(600),
         }
     }

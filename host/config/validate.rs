@@ -41,10 +41,12 @@ impl Validator<'_> {
             max_message: raw.max_message.0,
             max_queue: raw.max_queue.0,
             max_queues: raw.max_queues.0,
+            max_inbound: self.max_inbound(raw.max_inbound, raw.max_message.0)?,
             slow_clients: raw.slow_clients,
             max_frames_per_second: raw.max_frames_per_second,
             max_bytes_per_second: raw.max_bytes_per_second.0,
             message_timeout: raw.message_timeout.or_never(),
+            compression: raw.compression.then_some(raw.compression_threshold.0),
             grace: raw.grace.0,
             origins: self.origins(raw.origins)?,
             clients,
@@ -295,11 +297,33 @@ impl Validator<'_> {
             .map_err(|problem| self.source.error(Some(span), problem))
     }
 
+    /// A message must fit into the half that is for reading, and the form of it into the rest.
+    fn max_inbound(
+        &self,
+        raw: Option<toml::Spanned<types::Bytes>>,
+        max_message: usize,
+    ) -> Result<usize, ConfigError> {
+        const DEFAULT: usize = 256 * 1024 * 1024;
+        let least = max_message.saturating_mul(4);
+        match raw {
+            None => Ok(DEFAULT.max(least)),
+            Some(raw) if raw.get_ref().0 < least => {
+                let problem = format!(
+                    "`max-inbound` must be at least four times `max-message`, {least} bytes: a message needs room for itself \
+                     and for the form that PHP gets"
+                );
+                Err(self.source.error(Some(raw.span()), problem))
+            }
+            Some(raw) => Ok(raw.get_ref().0),
+        }
+    }
+
     fn closings(&self, raw: &raw::Closings) -> Result<Closings, ConfigError> {
         let rate = self.at_least_one("rate", &raw.rate)?;
         Ok(Closings {
             rate: u32::try_from(rate).unwrap_or(u32::MAX),
             max_waiting: raw.max_waiting,
+            max_bytes: raw.max_bytes.0,
             retry_for: raw.retry_for.0,
         })
     }

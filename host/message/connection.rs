@@ -50,6 +50,11 @@ impl Connection {
         }
     }
 
+    /// Bytes of the handshake that are kept.
+    pub fn size(&self) -> usize {
+        self.id.len() + self.path.len() + self.query.len() + self.headers.len()
+    }
+
     /// The first header of a name, which is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers

@@ -1,12 +1,15 @@
 //! The registry against a model of it, and under threads: whatever happens in whatever order, nothing is left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::task::Poll;
 use std::time::Instant;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::send_queue::{Drained, Publication};
+use crate::websocket::Frame;
 
 const FOREVER: Duration = Duration::from_secs(1_000_000);
 
@@ -22,6 +25,7 @@ fn registry_with(slow_clients: SlowClients) -> Arc<Registry> {
         history: 100_000,
         queue: 100_000,
         queues: usize::MAX,
+        inbound: usize::MAX,
         slow_clients,
     };
     let kept = Kept {
@@ -43,7 +47,7 @@ fn connect_with(registry: &Arc<Registry>, id: &str, query: &str) -> (Registratio
     )
 }
 
-fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<SendQueue>) {
+pub(super) fn connect(registry: &Arc<Registry>, id: &str) -> (Registration, Arc<SendQueue>) {
     connect_with(registry, id, "")
 }
 
@@ -53,15 +57,38 @@ fn text(text: &str) -> Payload {
 
 /// What is in a queue, as text.
 fn received(send_queue: &SendQueue) -> Vec<String> {
-    let texts = std::iter::from_fn(|| send_queue.try_next()).map(|item| match item {
-        Outbound::Message(Payload::Text(text)) | Outbound::Published(Payload::Text(text)) => text.to_string(),
-        other => format!("{other:?}"),
+    let mut bytes = Vec::new();
+    let drained = send_queue.drain(|_, parts| {
+        let before = bytes.len();
+        bytes.extend(parts.iter().flat_map(|part| part.iter().copied()));
+        Poll::Ready(Ok(bytes.len() - before))
     });
-    texts.collect()
+    assert_eq!(drained.unwrap().0, Drained::Empty);
+    let mut rest = &bytes[..];
+    let mut texts = Vec::new();
+    while let [first, length, more @ ..] = rest {
+        assert_eq!(*first, 0x81, "a text");
+        let (length, more) = match (length, more) {
+            (126, [high, low, more @ ..]) => (usize::from(*high) << 8 | usize::from(*low), more),
+            (length, more) => (usize::from(*length), more),
+        };
+        let (text, more) = more.split_at(length);
+        texts.push(String::from_utf8(text.to_vec()).unwrap());
+        rest = more;
+    }
+    texts
+}
+
+/// A publication that goes to few is delivered when it is published, unless another one is being delivered.
+fn published(publishing: Publishing) -> Published {
+    match publishing {
+        Publishing::Done(published) => published,
+        Publishing::Later(published) => published.blocking_recv().unwrap(),
+    }
 }
 
 fn publish(registry: &Registry, topic: &str, message: &str) -> Published {
-    registry.publish(topic, &text(message), &[]).unwrap()
+    published(registry.publish(topic, &text(message), &[]).unwrap())
 }
 
 #[test]
@@ -84,15 +111,15 @@ async fn closing_all_reaches_those_who_come_late_and_ends_with_the_last() {
     let (first, send_queue) = connect(&registry, "a");
     let mut all = Box::pin(registry.close_all(Duration::ZERO, FOREVER));
     assert!((&mut all).now_or_never().is_none());
-    assert!(matches!(
-        send_queue.try_next(),
-        Some(Outbound::Close { code: GOING_AWAY, .. })
-    ));
+    assert_eq!(
+        send_queue.take_requests().1.map(|ending| ending.code),
+        Some(GOING_AWAY)
+    );
     let (late, send_queue) = connect(&registry, "b");
-    assert!(matches!(
-        send_queue.try_next(),
-        Some(Outbound::Close { code: GOING_AWAY, .. })
-    ));
+    assert_eq!(
+        send_queue.take_requests().1.map(|ending| ending.code),
+        Some(GOING_AWAY)
+    );
     drop(first);
     assert!((&mut all).now_or_never().is_none());
     drop(late);
@@ -106,9 +133,9 @@ fn a_publication_reaches_subscribers_but_those_who_are_left_out() {
     for id in ["a", "b"] {
         registry.subscribe(id, "news").unwrap();
     }
-    let published = registry.publish("news", &text("x"), &["b".to_owned()]).unwrap();
+    let publishing = registry.publish("news", &text("x"), &["b".to_owned()]).unwrap();
     assert_eq!(
-        published,
+        published(publishing),
         Published {
             recipients: 1,
             ..Published::default()
@@ -144,18 +171,20 @@ fn a_full_queue_delays_nobody_and_is_dealt_with_as_the_policy_says() {
             registry.subscribe(id, "news").unwrap();
             registry.subscribe(id, "kept.1").unwrap();
         }
-        full.push(Outbound::Published(text(&"x".repeat(900)))).unwrap();
-        while full.push(Outbound::Message(text(&"x".repeat(900)))).is_ok() {}
+        let older = Publication::new(Frame::text("x".repeat(900).into()));
+        full.publish(&older, false, &AtomicBool::new(true)).unwrap();
+        while full.push(Frame::text("x".repeat(900).into())).is_ok() {}
+        let is_closed = || full.push(Frame::text("x".repeat(900).into())) == Err(Refused::Closed);
         let published = publish(&registry, "news", &"y".repeat(900));
         assert_eq!(counts(published), expected, "{policy:?}");
         assert_eq!(
-            full.is_closed(),
+            is_closed(),
             policy == SlowClients::Close,
             "a plain topic may have gaps"
         );
         let published = publish(&registry, "kept.1", &"z".repeat(900));
         assert_eq!(published.recipients, 1);
-        assert!(full.is_closed(), "one with a history may not");
+        assert!(is_closed(), "one with a history may not");
         assert_eq!(received(&send_queue).len(), 3);
     }
 }
@@ -169,8 +198,8 @@ fn bounds_are_held() {
         Err(SendError::TooLarge)
     );
     assert_eq!(
-        registry.publish("t", &text(&"x".repeat(1001)), &[]),
-        Err(SendError::TooLarge)
+        registry.publish("t", &text(&"x".repeat(1001)), &[]).err(),
+        Some(SendError::TooLarge)
     );
     for name in ["1", "2", "3", "3"] {
         assert_eq!(registry.subscribe("a", name), Ok(()));

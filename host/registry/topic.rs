@@ -1,87 +1,60 @@
-//! One topic: its subscribers, who is behind them, and what it keeps. Everything happens under its lock, so that all
-//! subscribers get its messages in the same order.
+//! One topic: its subscribers, who is behind them, and what it keeps. Who is in it and what is published changes under its
+//! lock, which gives both an order; the delivery to the subscribers happens outside of it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::fan_out::{Accepted, Job, Line, TOO_SLOW};
 use super::history::{History, Position, Retention};
-use super::{Entry, Published, envelope, lock};
+use super::subscribers::{Subscriber, Subscribers};
+use super::{Entry, envelope, lock};
 use crate::config::SlowClients;
-use crate::message::{Connection, Payload, Utf8Bytes};
-use crate::send_queue::{Outbound, SendQueue};
+use crate::message::{Connection, Payload};
+use crate::send_queue::{Outgoing, Publication};
+use crate::websocket::Frame;
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    /// By the address of the entry, which is its own for as long as it is here.
-    subscribers: HashMap<usize, Subscriber>,
+    subscribers: Subscribers,
     /// Connections of each who has a name of their own, which is the attribute `user`.
     members: HashMap<Arc<str>, usize>,
     history: Option<History>,
+    /// What is being delivered.
+    line: Line,
     /// Nobody needed it any more; a new one may have its name.
     gone: bool,
-}
-
-struct Subscriber {
-    entry: Arc<Entry>,
-    /// None: the connection's id is its name.
-    member: Option<Arc<str>>,
+    /// It stays, whoever is in it.
+    is_permanent: bool,
 }
 
 /// What became of an attempt to add a subscriber.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    Done,
+    /// It is in. Whoever hears of joins is still to be told.
+    Done(Arc<Subscriber>, Option<Accepted>),
     /// The topic is gone: take it out of the map and look again.
     Gone,
 }
 
-/// Whether a topic is still needed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Removed {
-    Needed,
-    /// It is gone now: take it out of the map.
-    Empty,
+/// What a publication needs to know of the registry.
+pub(super) struct Terms<'a> {
+    /// Bytes in all histories.
+    pub(super) kept: &'a AtomicUsize,
+    /// How many these may be; then the oldest messages of this topic go.
+    pub(super) limit: usize,
+    /// What becomes of subscribers whose queues are full.
+    pub(super) policy: SlowClients,
+    pub(super) outgoing: &'a Arc<Outgoing>,
 }
 
-/// The close code for a client that is too slow for a topic with a history (RFC 6455 section 7.4.1: policy violation).
-const TOO_SLOW: u16 = 1008;
-pub(super) const TOO_SLOW_REASON: &str = "too slow: more than max-queue waits";
+const TOO_SLOW_REASON: &str = "too slow: more than max-queue waits";
 const TOO_SLOW_RESUME: &str = "too slow for a topic with a history; connect again and resume";
-
-/// Puts a publication into a queue, or does what the policy says.
-pub(super) fn deliver(
-    send_queue: &SendQueue,
-    outbound: &Outbound,
-    policy: SlowClients,
-    reason: &str,
-    published: &mut Published,
-) {
-    let result = match policy {
-        SlowClients::DropOldest => send_queue.push_over(outbound.clone()),
-        SlowClients::Skip | SlowClients::Close => send_queue.push(outbound.clone()).map(|()| 0),
-    };
-    match result {
-        Ok(dropped) => {
-            published.recipients += 1;
-            published.dropped += dropped;
-        }
-        // A queue that has ended already is no slow one.
-        Err(_) if send_queue.is_closed() => {}
-        Err(_) => {
-            published.congested += 1;
-            if policy == SlowClients::Close {
-                published.closed += 1;
-                send_queue.abort(TOO_SLOW, reason);
-            }
-        }
-    }
-}
 
 impl Topic {
     /// Without subscribers. With a history, if a retention and an epoch are given.
@@ -90,16 +63,26 @@ impl Topic {
         Self {
             name,
             state: Mutex::new(State {
-                subscribers: HashMap::new(),
-                members: HashMap::new(),
                 history,
-                gone: false,
+                ..State::default()
             }),
         }
     }
 
-    /// Adds a subscriber, and tells it what it has missed since a position. `tell` hears of a join.
-    pub(super) fn add(&self, entry: &Arc<Entry>, resume: Option<&Position>, tell: impl Fn(&str)) -> Added {
+    /// One that stays when its last subscriber has left.
+    pub(super) fn permanent(name: &str) -> Self {
+        let topic = Self::new(name.into(), None);
+        lock(&topic.state).is_permanent = true;
+        topic
+    }
+
+    /// Adds a subscriber, and tells it what it has missed since a position. `tell` accepts what is published about a join.
+    pub(super) fn add(
+        &self,
+        entry: &Arc<Entry>,
+        resume: Option<&Position>,
+        tell: impl FnOnce(&str) -> Option<Accepted>,
+    ) -> Added {
         let mut state = lock(&self.state);
         if state.gone {
             return Added::Gone;
@@ -112,34 +95,30 @@ impl Topic {
                 entry.send_queue.abort(TOO_SLOW, TOO_SLOW_RESUME);
             }
         }
-        let member = entry.connection.attribute("user").map(Arc::<str>::from);
-        let has_joined = match &member {
-            Some(name) => {
-                let connections = state.members.entry(name.clone()).or_insert(0);
-                *connections += 1;
-                *connections == 1
-            }
-            None => true,
-        };
-        if has_joined {
-            tell(&envelope::presence(
-                &self.name,
-                "join",
-                member.as_deref().unwrap_or(&entry.connection.id),
-            ));
-        }
-        let subscriber = Subscriber {
-            entry: entry.clone(),
-            member,
-        };
-        state.subscribers.insert(key(entry), subscriber);
-        Added::Done
+        let subscriber = Subscriber::new(
+            entry.clone(),
+            entry.connection.attribute("user").map(Arc::<str>::from),
+        );
+        let has_joined = subscriber
+            .member
+            .as_ref()
+            .is_none_or(|name| state.member_joined(name));
+        let told = has_joined
+            .then(|| tell(&envelope::presence(&self.name, "join", subscriber.name())))
+            .flatten();
+        state.subscribers.add(subscriber.clone());
+        Added::Done(subscriber, told)
+    }
+
+    /// Adds a subscriber of whom nobody is told. For the topic that everyone is in, which is never gone.
+    pub(super) fn enter(&self, subscriber: Arc<Subscriber>) {
+        lock(&self.state).subscribers.add(subscriber);
     }
 
     /// What a new subscriber is told first.
-    fn beginning(&self, history: &History, resume: Option<&Position>, entry: &Entry) -> Vec<Outbound> {
+    fn beginning(&self, history: &History, resume: Option<&Position>, entry: &Entry) -> Vec<Frame> {
         let missed = resume.and_then(|position| {
-            let missed: Vec<_> = history.after(position)?.cloned().map(message).collect();
+            let missed: Vec<_> = history.after(position)?.cloned().map(Frame::text).collect();
             // More than the queue takes counts as lost: the client shall know, rather than be closed again and again.
             entry
                 .send_queue
@@ -149,96 +128,109 @@ impl Topic {
         match missed {
             Some((position, missed)) => {
                 let first = envelope::subscribed(&self.name, position, Some(true));
-                std::iter::once(message(first.into())).chain(missed).collect()
+                std::iter::once(Frame::text(first.into())).chain(missed).collect()
             }
             None => {
                 let recovered = resume.map(|_| false);
                 let first = envelope::subscribed(&self.name, &history.position(), recovered);
-                vec![message(first.into())]
+                vec![Frame::text(first.into())]
             }
         }
     }
 
-    /// Removes a subscriber. `tell` hears of a leave.
-    pub(super) fn remove(&self, entry: &Arc<Entry>, tell: impl Fn(&str)) -> Removed {
+    /// Removes a subscriber, which is sent nothing of this topic any more. `tell` accepts what is published about a leave.
+    /// Gives that, and whether the topic is not needed any more: it is gone then, and to be taken out of the map.
+    pub(super) fn remove(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        tell: impl FnOnce(&str) -> Option<Accepted>,
+    ) -> (Option<Accepted>, bool) {
+        subscriber.send_queue.deactivate(&subscriber.is_active);
         let mut state = lock(&self.state);
-        let Some(subscriber) = state.subscribers.remove(&key(entry)) else {
-            return Removed::Needed;
-        };
-        let has_left = match &subscriber.member {
-            Some(name) => state.member_left(name),
-            None => true,
-        };
-        if has_left {
-            let name = subscriber.member.as_deref().unwrap_or(&entry.connection.id);
-            tell(&envelope::presence(&self.name, "leave", name));
+        if !state.subscribers.remove(subscriber) {
+            return (None, false);
         }
+        let has_left = subscriber
+            .member
+            .as_ref()
+            .is_none_or(|name| state.member_left(name));
+        let told = has_left
+            .then(|| tell(&envelope::presence(&self.name, "leave", subscriber.name())))
+            .flatten();
         if let Some(history) = &mut state.history {
             history.touch(Instant::now());
         }
-        state.end_if_unneeded()
+        (told, state.end_if_unneeded())
     }
 
-    /// Puts a message into the queues of all subscribers. None if the topic is gone. `kept` counts the bytes of all
-    /// histories, which are to be at most `limit`: then the oldest messages of this topic go. `policy` is for those whose
-    /// queues are full.
-    pub(super) fn publish(
-        &self,
+    /// Takes in a message for those who are subscribers now, except for those with these keys. None if the topic is gone.
+    pub(super) fn accept(
+        self: &Arc<Self>,
         payload: &Payload,
-        except: &[Arc<Entry>],
-        kept: &AtomicUsize,
-        limit: usize,
-        policy: SlowClients,
-    ) -> Option<Published> {
+        except: Vec<usize>,
+        terms: &Terms<'_>,
+    ) -> Option<Accepted> {
+        // Outside of the lock: it may be long.
+        let frame = Frame::from(payload.clone());
         let mut state = lock(&self.state);
         if state.gone {
             return None;
         }
-        let mut published = Published::default();
-        let outbound = match &mut state.history {
+        let job = match &mut state.history {
+            None => {
+                let policy = (terms.policy, TOO_SLOW_REASON);
+                self.job(&state, frame, except, policy, None, terms)
+            }
             Some(history) => {
                 let now = Instant::now();
-                let frame = history.append(&self.name, payload, now);
-                let all = kept.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
-                let dropped = history.trim(now, |dropped| all.saturating_sub(dropped) > limit);
-                kept.fetch_sub(dropped, Ordering::Relaxed);
-                published.position = Some(history.position());
-                Outbound::Published(Payload::Text(frame))
+                let text = history.append(&self.name, payload, now);
+                let all = terms.kept.fetch_add(text.len(), Ordering::Relaxed) + text.len();
+                let dropped = history.trim(now, |dropped| all.saturating_sub(dropped) > terms.limit);
+                terms.kept.fetch_sub(dropped, Ordering::Relaxed);
+                let position = history.position();
+                // Where there is a history, a gap is not to be hidden: the client shall resume.
+                let policy = (SlowClients::Close, TOO_SLOW_RESUME);
+                self.job(&state, Frame::text(text), except, policy, Some(position), terms)
             }
-            None => Outbound::Published(payload.clone()),
         };
-        // Where there is a history, a gap is not to be hidden: the client shall resume.
-        let (policy, reason) = match published.position {
-            Some(_) => (SlowClients::Close, TOO_SLOW_RESUME),
-            None => (policy, TOO_SLOW_REASON),
-        };
-        for (place, subscriber) in &state.subscribers {
-            if except.iter().any(|entry| key(entry) == *place) {
-                continue;
-            }
-            deliver(
-                &subscriber.entry.send_queue,
-                &outbound,
-                policy,
-                reason,
-                &mut published,
-            );
-        }
-        Some(published)
+        Some(state.line.accept(self, job))
     }
 
-    /// Forgets what is too old.
-    pub(super) fn expire(&self, now: Instant, kept: &AtomicUsize) -> Removed {
+    fn job(
+        &self,
+        state: &State,
+        frame: Frame,
+        except: Vec<usize>,
+        policy: (SlowClients, &'static str),
+        position: Option<Position>,
+        terms: &Terms<'_>,
+    ) -> Job {
+        let subscribers = state.subscribers.snapshot();
+        Job::new(
+            Publication::new(frame),
+            subscribers,
+            except,
+            policy,
+            position,
+            terms.outgoing.clone(),
+        )
+    }
+
+    /// What is to be delivered next; none ends the run.
+    pub(super) fn next_job(&self) -> Option<Job> {
+        lock(&self.state).line.next()
+    }
+
+    /// Forgets what is too old. Whether the topic is not needed any more: it is gone then.
+    pub(super) fn expire(&self, now: Instant, kept: &AtomicUsize) -> bool {
         let mut state = lock(&self.state);
         let Some(history) = &mut state.history else {
-            return Removed::Needed;
+            return false;
         };
         kept.fetch_sub(history.trim(now, |_| false), Ordering::Relaxed);
-        if history.is_over(now) && state.subscribers.is_empty() {
-            state.gone = true;
-            return Removed::Empty;
-        }
-        Removed::Needed
+        let is_over = history.is_over(now) && state.subscribers.is_empty();
+        state.gone |= is_over;
+        is_over
     }
 
     pub(super) fn count(&self) -> usize {
@@ -246,11 +238,9 @@ impl Topic {
     }
 
     pub(super) fn subscribers(&self, limit: usize) -> Vec<Arc<Connection>> {
-        let state = lock(&self.state);
-        let subscribers = state.subscribers.values().take(limit);
-        subscribers
-            .map(|subscriber| subscriber.entry.connection.clone())
-            .collect()
+        let snapshot = lock(&self.state).subscribers.snapshot();
+        let all = snapshot.chunks.iter().flat_map(|chunk| chunk.iter());
+        all.take(limit).map(|one| one.entry.connection.clone()).collect()
     }
 
     pub(super) fn members(&self, limit: usize) -> Vec<(Arc<str>, usize)> {
@@ -258,14 +248,21 @@ impl Topic {
         let named = state.members.iter().map(|(name, n)| (name.clone(), *n));
         let unnamed = state
             .subscribers
-            .values()
+            .iter()
             .filter(|subscriber| subscriber.member.is_none())
-            .map(|subscriber| (subscriber.entry.connection.id.clone(), 1));
+            .map(|subscriber| (subscriber.name().clone(), 1));
         named.chain(unnamed).take(limit).collect()
     }
 }
 
 impl State {
+    /// Counts one connection of a name more; true if it is the first.
+    fn member_joined(&mut self, name: &Arc<str>) -> bool {
+        let connections = self.members.entry(name.clone()).or_insert(0);
+        *connections += 1;
+        *connections == 1
+    }
+
     /// Counts one connection of a name less; true if it was the last.
     fn member_left(&mut self, name: &Arc<str>) -> bool {
         let connections = self.members.get_mut(name);
@@ -280,19 +277,8 @@ impl State {
     }
 
     /// A topic with a history waits for those who come back; `expire` ends it.
-    fn end_if_unneeded(&mut self) -> Removed {
-        if self.subscribers.is_empty() && self.history.is_none() {
-            self.gone = true;
-            return Removed::Empty;
-        }
-        Removed::Needed
+    fn end_if_unneeded(&mut self) -> bool {
+        self.gone = self.subscribers.is_empty() && self.history.is_none() && !self.is_permanent;
+        self.gone
     }
-}
-
-fn key(entry: &Arc<Entry>) -> usize {
-    Arc::as_ptr(entry).addr()
-}
-
-fn message(frame: Utf8Bytes) -> Outbound {
-    Outbound::Message(Payload::Text(frame))
 }

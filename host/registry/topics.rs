@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
+use super::fan_out::{Accepted, Publishing, key};
 use super::history::{Position, Retention};
-use super::topic::{self, Added, Removed, Topic};
-use super::{EVERYONE, Entry, Kept, PRESENCE, Published, Registry, SendError, is_name, lock};
-use crate::config::SlowClients;
+use super::topic::{Added, Terms, Topic};
+use super::{EVERYONE, Kept, Membership, PRESENCE, Published, Registry, SendError, is_name, lock};
 use crate::message::{Connection, Payload};
-use crate::send_queue::Outbound;
 
 /// The parameter of the handshake's query by which a client resumes a topic: `resume=TOPIC:EPOCH:OFFSET`.
 const RESUME: &str = "resume";
@@ -27,7 +26,7 @@ impl Registry {
         if memberships.gone {
             return Err(SendError::NotFound);
         }
-        if memberships.topics.iter().any(|topic| *topic.name == *name) {
+        if memberships.topics.iter().any(|one| *one.topic.name == *name) {
             return Ok(());
         }
         if memberships.topics.len() >= self.rules.load().limits.topics {
@@ -35,32 +34,36 @@ impl Registry {
         }
         let resumed = memberships.resume.iter().position(|(topic, _)| topic == name);
         let position = resumed.map(|place| memberships.resume.swap_remove(place).1);
-        let topic = loop {
+        let told = loop {
             let topic = self.topic(name);
             match topic.add(&entry, position.as_ref(), |event| self.tell_presence(name, event)) {
-                Added::Done => break topic,
+                Added::Done(subscriber, told) => {
+                    memberships.topics.push(Membership { topic, subscriber });
+                    break told;
+                }
                 // It was left by its last subscriber between the two lines.
                 Added::Gone => self.forget(&topic),
             }
         };
-        memberships.topics.push(topic);
+        drop(memberships);
+        told.map(Accepted::run);
         Ok(())
     }
 
-    /// Undoes `subscribe`. One that is no subscriber is no error.
+    /// Undoes `subscribe`. One that is not a subscriber is no error.
     pub fn unsubscribe(&self, id: &str, name: &str) -> Result<(), SendError> {
         let entry = self.entry(id).ok_or(SendError::NotFound)?;
         let mut memberships = lock(&entry.memberships);
-        if let Some(place) = memberships.topics.iter().position(|topic| *topic.name == *name) {
-            let topic = memberships.topics.swap_remove(place);
-            self.leave(&entry, &topic);
-        }
+        let found = memberships.topics.iter().position(|one| *one.topic.name == *name);
+        let told = found.and_then(|place| self.leave(&memberships.topics.swap_remove(place)));
+        drop(memberships);
+        told.map(Accepted::run);
         Ok(())
     }
 
-    /// Puts a frame into the queues of all subscribers but those whose ids are in `except`. What becomes of one whose queue
-    /// is full is in the limits.
-    pub fn publish(&self, name: &str, message: &Payload, except: &[String]) -> Result<Published, SendError> {
+    /// Puts a message into the queues of all subscribers except for those whose ids are in `except`. What becomes of one
+    /// whose queue is full is in the limits.
+    pub fn publish(&self, name: &str, message: &Payload, except: &[String]) -> Result<Publishing, SendError> {
         let rules = self.rules.load();
         if message.len() > rules.limits.message {
             return Err(SendError::TooLarge);
@@ -68,50 +71,50 @@ impl Registry {
         if !is_name(name) {
             return Err(SendError::Name);
         }
-        if name == EVERYONE {
-            return Ok(self.publish_to_everyone(message, except, rules.limits.slow_clients));
-        }
-        let except: Vec<_> = except.iter().filter_map(|id| self.entry(id)).collect();
+        let mut except: Vec<_> = except
+            .iter()
+            .filter_map(|id| self.entry(id))
+            .map(|entry| key(&entry))
+            .collect();
+        except.sort_unstable();
         loop {
-            let topic = if self.retention(name).is_some() {
-                self.topic(name)
-            } else {
-                match self.existing(name) {
-                    Some(topic) => topic,
-                    None => return Ok(Published::default()),
-                }
+            let Some(topic) = self.published_in(name) else {
+                return Ok(Publishing::Done(Published::default()));
             };
-            let (limit, policy) = (rules.limits.history, rules.limits.slow_clients);
-            match topic.publish(message, &except, &self.history, limit, policy) {
-                Some(published) => return Ok(published),
+            match topic.accept(message, except.clone(), &self.terms()) {
+                Some(accepted) => return Ok(accepted.run()),
                 None => self.forget(&topic),
             }
         }
     }
 
-    fn publish_to_everyone(&self, message: &Payload, except: &[String], policy: SlowClients) -> Published {
-        let mut published = Published::default();
-        let outbound = Outbound::Published(message.clone());
-        for entry in &self.connections {
-            if except.iter().any(|id| **id == *entry.connection.id) {
-                continue;
-            }
-            topic::deliver(
-                &entry.send_queue,
-                &outbound,
-                policy,
-                topic::TOO_SLOW_REASON,
-                &mut published,
-            );
+    /// The topic of a name, if a publication has any effect there.
+    fn published_in(&self, name: &str) -> Option<Arc<Topic>> {
+        if name == EVERYONE {
+            return Some(self.everyone.clone());
         }
-        published
+        match self.retention(name) {
+            Some(_) => Some(self.topic(name)),
+            None => self.existing(name),
+        }
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        let rules = self.rules.load();
+        let limits = &rules.limits;
+        Terms {
+            kept: &self.history,
+            limit: limits.history,
+            policy: limits.slow_clients,
+            outgoing: &self.outgoing,
+        }
     }
 
     /// Forgets what histories hold beyond their time, and topics that nobody needs any more. To be called now and then.
     pub fn expire(&self, now: Instant) {
         let topics: Vec<_> = self.topics.iter().map(|topic| topic.value().clone()).collect();
         for topic in topics {
-            if topic.expire(now, &self.history) == Removed::Empty {
+            if topic.expire(now, &self.history) {
                 self.forget(&topic);
             }
         }
@@ -125,7 +128,7 @@ impl Registry {
         let names: BTreeSet<_> = lock(&entry.memberships)
             .topics
             .iter()
-            .map(|topic| topic.name.to_string())
+            .map(|one| one.topic.name.to_string())
             .collect();
         names.into_iter().collect()
     }
@@ -150,8 +153,7 @@ impl Registry {
     /// The subscribers of a topic, in no order, at most so many.
     pub fn subscribers(&self, name: &str, limit: usize) -> Vec<Arc<Connection>> {
         if name == EVERYONE {
-            let entries = self.connections.iter().take(limit);
-            return entries.map(|entry| entry.connection.clone()).collect();
+            return self.everyone.subscribers(limit);
         }
         self.existing(name)
             .map_or_else(Vec::new, |topic| topic.subscribers(limit))
@@ -227,22 +229,24 @@ impl Registry {
             .remove_if(&topic.name, |_, found| Arc::ptr_eq(found, topic));
     }
 
-    pub(super) fn leave(&self, entry: &Arc<Entry>, topic: &Arc<Topic>) {
-        if topic.remove(entry, |event| self.tell_presence(&topic.name, event)) == Removed::Empty {
+    /// Ends a membership. What is given back is to be run when no lock of a topic is held.
+    pub(super) fn leave(&self, membership: &Membership) -> Option<Accepted> {
+        let Membership { topic, subscriber } = membership;
+        let (told, is_empty) = topic.remove(subscriber, |event| self.tell_presence(&topic.name, event));
+        if is_empty {
             self.forget(topic);
         }
+        told
     }
 
     /// Tells those who want to know. Called under the lock of the topic, so that joins and leaves are told in their order.
-    fn tell_presence(&self, name: &str, event: &str) {
+    fn tell_presence(&self, name: &str, event: &str) -> Option<Accepted> {
         if name.ends_with(PRESENCE) {
-            return;
+            return None;
         }
-        if let Some(listeners) = self.existing(&format!("{name}{PRESENCE}")) {
-            // One that is gone has nobody to tell.
-            let policy = self.rules.load().limits.slow_clients;
-            listeners.publish(&Payload::Text(event.into()), &[], &self.history, 0, policy);
-        }
+        let listeners = self.existing(&format!("{name}{PRESENCE}"))?;
+        // One that is gone has nobody to tell.
+        listeners.accept(&Payload::Text(event.into()), Vec::new(), &self.terms())
     }
 
     /// Where a client says that it left off.

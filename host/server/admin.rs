@@ -48,7 +48,16 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
         .metrics
         .history
         .set(count(actions.registry.history_bytes()));
-    actions.metrics.queues.set(count(actions.registry.queue_bytes()));
+    let registry = &actions.registry;
+    actions
+        .metrics
+        .queues
+        .set(count(registry.outgoing().budget.used()));
+    actions.metrics.inbound.set(count(registry.inbound().used()));
+    actions
+        .metrics
+        .frames_out
+        .inc_by(registry.outgoing().take_frames());
     ([(CONTENT_TYPE, FORMAT)], actions.metrics.render()).into_response()
 }
 

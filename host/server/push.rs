@@ -79,7 +79,7 @@ async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response 
                 }
             }
             Step::Act(action) => {
-                let effect = actions.act(&dispatch, action);
+                let effect = actions.act(&dispatch, action).effect().await;
                 dispatch.note(effect);
             }
             Step::Ask(exchange) => {

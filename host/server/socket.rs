@@ -8,12 +8,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::session;
+
 /// A socket that was accepted.
 pub(super) enum Socket {
     Tcp(TcpStream),
     /// Boxed: an idle connection in plain text must not be as large as one with TLS.
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+}
+
+impl From<Socket> for session::Socket {
+    fn from(socket: Socket) -> Self {
+        match socket {
+            Socket::Tcp(socket) => Self::Plain(socket),
+            Socket::Tls(socket) => Self::Wrapped(socket),
+            Socket::Unix(socket) => Self::Wrapped(Box::new(socket)),
+        }
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}

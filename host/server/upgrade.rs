@@ -26,6 +26,7 @@ use super::{Gateway, Request, Settings};
 use crate::config::{ClientIds, Origins, Route};
 use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
+use crate::websocket::{Window, negotiate};
 
 /// The route of a path: an exact one, else the one with the longest prefix.
 pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
@@ -72,6 +73,10 @@ pub(super) async fn upgrade(
     let (head, _) = request.into_parts();
     let connection = Arc::new(connection(settings.client_ids, remote, client, &head));
     let upstream = settings.routes.get(route).map_or(0, |route| route.upstream);
+    let agreed = gateway.sessions.settings.load().compression.and_then(|_| {
+        let offers = head.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+        negotiate(offers.filter_map(|offer| offer.to_str().ok()))
+    });
     let (opened, place) = match admit(&gateway, route, upstream, connection, &head, place).await {
         Ok(opened) => opened,
         Err(response) => {
@@ -87,9 +92,16 @@ pub(super) async fn upgrade(
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    if let Some(agreed) = &agreed {
+        headers.insert(
+            SEC_WEBSOCKET_EXTENSIONS,
+            HeaderValue::from_static(agreed.response),
+        );
+    }
+    let window = agreed.map(|agreed| agreed.window);
     tokio::spawn(async move {
         match socket.await {
-            Ok(upgraded) => begin(opened, upgraded, place),
+            Ok(upgraded) => begin(opened, upgraded, window, place),
             Err(error) => tracing::debug!(%client, %error, "gone before the handshake was answered"),
         }
     });
@@ -145,13 +157,14 @@ fn answer_headers(opened: &Opened) -> HeaderMap {
 }
 
 /// The session is a task of its own, so that it is no larger than it must be: most connections are idle.
-fn begin(opened: Opened, upgraded: Upgraded, place: Place) {
+fn begin(opened: Opened, upgraded: Upgraded, window: Option<Window>, place: Place) {
     // Without hyper around it, an idle connection costs less and a busy one saves a copy.
     match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(parts) => {
             // Even empty it would hold on to the 8 KiB that hyper read the handshake into.
             let read_already = parts.read_buf.to_vec();
-            tokio::spawn(opened.run(parts.io.into_inner(), read_already, place));
+            let socket = parts.io.into_inner().into();
+            tokio::spawn(opened.run(socket, read_already, window, place));
         }
         Err(_) => tracing::error!("an upgraded socket is not the one that was accepted"),
     }

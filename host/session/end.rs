@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-
-use crate::message::Connection;
+use crate::message::{Connection, Utf8Bytes};
 
 /// RFC 6455 section 7.1.5: there was a close frame without a code.
 const NO_CODE: u16 = 1005;
@@ -14,24 +11,34 @@ const ABNORMAL: u16 = 1006;
 
 /// How a session ended, for the log and for plugins.
 pub(super) enum End {
-    /// The peer closed.
-    Peer(Option<CloseFrame>),
+    /// The client closed.
+    Client(Option<(u16, Utf8Bytes)>),
     /// We closed.
     Closed(u16, String),
-    /// The peer broke the protocol and was told by this code.
-    Violation(CloseCode, String),
-    /// The socket is gone, or the peer.
+    /// The client broke the protocol or a limit, and was told by this code.
+    Violation(u16, String),
+    /// The socket is gone, or the client.
     Lost(String),
 }
 
 impl End {
+    /// Whether the client said that it goes: what it sent before is still handled.
+    pub(super) fn is_by_client(&self) -> bool {
+        matches!(self, Self::Client(_))
+    }
+
+    /// Whether the client went without a word.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
     /// Logs the end. Gives code and reason as plugins hear them.
     pub(super) fn tell(self, connection: &Connection, lasted: Duration) -> (u16, String) {
         let connection = &*connection.id;
         match self {
-            Self::Peer(frame) => {
-                let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
-                    (frame.code.into(), frame.reason.as_str().to_owned())
+            Self::Client(frame) => {
+                let (code, reason) = frame.map_or((NO_CODE, String::new()), |(code, reason)| {
+                    (code, reason.as_str().to_owned())
                 });
                 tracing::info!(connection, code, ?lasted, "connection closed by the client");
                 (code, reason)
@@ -41,7 +48,6 @@ impl End {
                 (code, reason)
             }
             Self::Violation(code, cause) => {
-                let code = u16::from(code);
                 tracing::warn!(
                     connection,
                     code,

@@ -10,7 +10,7 @@ use crate::actions;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Action, Connection, Effect, Event, Headers, Payload, Request, Response};
 use crate::registry::Registration;
-use crate::send_queue::{Outbound, SendQueue};
+use crate::send_queue::SendQueue;
 
 /// A connection that was let in. It is registered, so it can be sent to, and what was decided at its handshake is done.
 ///
@@ -119,7 +119,7 @@ impl Sessions {
         let mut opened = self.open(connection, route, upstream);
         opened.headers = verdict.headers;
         for (plugin, action) in verdict.actions {
-            opened.perform(&plugin, action);
+            opened.perform(&plugin, action).await;
         }
         Ok(opened)
     }
@@ -194,20 +194,35 @@ impl Sessions {
 }
 
 impl Opened {
+    /// Ends its registration: nothing can be sent to it any more.
+    pub(super) fn leave(&mut self) {
+        if let Some(registration) = self.registration.take() {
+            drop(registration);
+            self.sessions.actions.metrics.connections.dec();
+        }
+    }
+
+    /// So many bytes have come in from it that are not done with.
+    pub(super) fn set_inbound(&self, bytes: usize) {
+        if let Some(registration) = &self.registration {
+            registration.set_inbound(bytes);
+        }
+    }
+
     /// The subprotocol that is agreed on.
     pub fn subprotocol(&self) -> Option<&str> {
         self.connection.subprotocol.get().map(|name| &**name)
     }
 
-    fn perform(&self, plugin: &Arc<str>, action: Action) {
+    async fn perform(&self, plugin: &Arc<str>, action: Action) {
         match action {
             Action::Reply(payload) => self.greet(payload),
-            action => drop(self.sessions.actions.perform(plugin, action)),
+            action => drop(self.sessions.actions.perform(plugin, action).effect().await),
         }
     }
 
     fn greet(&self, payload: Payload) {
-        if self.send_queue.push(Outbound::Message(payload)).is_err() {
+        if self.send_queue.push(payload.into()).is_err() {
             tracing::warn!(
                 connection = &*self.connection.id,
                 "a greeting does not fit into the queue"
@@ -218,9 +233,8 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        drop(self.registration.take());
+        self.leave();
         let sessions = &self.sessions;
-        sessions.actions.metrics.connections.dec();
         let event = Event::Close {
             connection: self.connection.clone(),
             code: self.code,

@@ -72,7 +72,7 @@ fn accept(offer: &str) -> Option<Agreed> {
 
 /// RFC 7692 section 7.1.2: a number from 8 to 15, without leading zeros.
 fn window_bits(value: &str) -> Option<u8> {
-    let bits = value.parse().ok()?;
+    let bits: u8 = value.parse().ok()?;
     ((8..=15).contains(&bits) && value == bits.to_string()).then_some(bits)
 }
 

@@ -253,5 +253,8 @@ async fn a_frame_without_a_mask_closes_with_1002() {
     assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1002));
     let mut rest = Vec::new();
     socket.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rest, b"protocol error", "the gateway ends the connection itself");
+    assert_eq!(
+        rest, b"protocol error: a frame without a mask",
+        "the gateway ends the connection itself"
+    );
 }

@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
+    ("budget", &[]),
+    ("websocket", &[]),
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
     ("service", &[]),
     ("signal", &[]),
     ("telemetry", &["config"]),
-    ("send_queue", &["message"]),
-    ("registry", &["message", "config", "send_queue"]),
+    ("send_queue", &["budget", "message", "websocket"]),
+    (
+        "registry",
+        &["budget", "message", "config", "send_queue", "websocket"],
+    ),
     ("plugin", &["message", "metrics", "config"]),
     ("upstream", &["message", "metrics", "config"]),
     ("dispatch", &["message", "config", "plugin"]),
@@ -31,6 +36,8 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     (
         "session",
         &[
+            "budget",
+            "websocket",
             "message",
             "config",
             "close_events",
@@ -44,13 +51,22 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     (
         "server",
         &[
-            "message", "metrics", "config", "dispatch", "plugin", "registry", "session",
+            "message",
+            "metrics",
+            "config",
+            "dispatch",
+            "plugin",
+            "registry",
+            "session",
+            "websocket",
         ],
     ),
 ];
 
 /// A library, and the only places that may name it.
-const NAMED_ONLY_IN: [(&str, &[&str]); 17] = [
+const NAMED_ONLY_IN: [(&str, &[&str]); 19] = [
+    ("flate2", &["websocket"]),
+    ("simdutf8", &["websocket"]),
     (
         "arc_swap",
         &[

@@ -60,7 +60,7 @@ impl Header {
     /// So many bytes of the payload have come.
     pub(super) fn pass(&mut self, size: usize) {
         self.left = self.left.saturating_sub(size);
-        self.mask.rotate_left(size % self.mask.len());
+        self.mask.rotate_left(size % 4);
     }
 }
 

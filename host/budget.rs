@@ -1,0 +1,185 @@
+//! Bytes that the process holds for its clients, bounded together.
+//!
+//! Each connection has a [`Share`] of a budget, which is for one direction. The first few kilobytes of a share are free, so
+//! that clients who hold little are not disturbed when others have used the budget up, and touch nothing that is shared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// Bytes of each share that do not count for the budget.
+pub const FREE: usize = 4 * 1024;
+
+/// What all shares hold together, except for what is free.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicUsize,
+    limit: AtomicUsize,
+    /// It was used up by more than its limit: somebody has to make room.
+    exceeded: Notify,
+}
+
+/// What one connection holds of a budget. It is given back by `set(0)`, not by dropping it.
+#[derive(Debug, Default)]
+pub struct Share {
+    bytes: usize,
+    /// Of these, what counts for the budget.
+    counted: usize,
+}
+
+impl Budget {
+    /// At most so many bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            exceeded: Notify::new(),
+        })
+    }
+
+    /// From now on at most so many.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// The most that it should hold.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes are over the limit.
+    pub fn excess(&self) -> usize {
+        self.used().saturating_sub(self.limit())
+    }
+
+    /// Whether so many bytes more would be within the limit.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.limit()
+    }
+
+    /// Waits until somebody goes beyond the limit, or asks for room by [`Budget::ask_for_room`]. One who waits is enough.
+    pub async fn exceeded(&self) {
+        self.exceeded.notified().await;
+    }
+
+    /// Says that somebody cannot go on.
+    pub fn ask_for_room(&self) {
+        self.exceeded.notify_one();
+    }
+
+    fn take(&self, bytes: usize) {
+        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit() {
+            self.exceeded.notify_one();
+        }
+    }
+
+    /// Takes bytes if they are within the limit.
+    fn try_take(&self, bytes: usize) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = used <= self.limit();
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Share {
+    /// All bytes that it holds, free ones included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds so many bytes more, unless the budget would be exceeded. A share that is empty gets them all the same.
+    pub fn try_add(&mut self, bytes: usize, budget: &Budget) -> bool {
+        let more = counted(self.bytes + bytes) - self.counted;
+        if self.bytes == 0 {
+            take(budget, more);
+        } else if more > 0 && !budget.try_take(more) {
+            return false;
+        }
+        self.bytes += bytes;
+        self.counted += more;
+        true
+    }
+
+    /// Holds so many bytes more, whatever the budget says.
+    pub fn add(&mut self, bytes: usize, budget: &Budget) {
+        self.set(self.bytes + bytes, budget);
+    }
+
+    /// Holds so many bytes less.
+    pub fn remove(&mut self, bytes: usize, budget: &Budget) {
+        self.set(self.bytes.saturating_sub(bytes), budget);
+    }
+
+    /// Holds so many bytes from now on, whatever the budget says.
+    pub fn set(&mut self, bytes: usize, budget: &Budget) {
+        let now = counted(bytes);
+        if now > self.counted {
+            take(budget, now - self.counted);
+        } else if now < self.counted {
+            budget.give_back(self.counted - now);
+        }
+        self.bytes = bytes;
+        self.counted = now;
+    }
+}
+
+fn counted(bytes: usize) -> usize {
+    bytes.saturating_sub(FREE)
+}
+
+/// Most shares stay within what is free.
+fn take(budget: &Budget, bytes: usize) {
+    if bytes > 0 {
+        budget.take(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_free_is_not_counted_and_the_rest_is_bounded() {
+        let budget = Budget::new(10_000);
+        let [mut a, mut b, mut c] = [(); 3].map(|()| Share::default());
+        assert!(a.try_add(FREE, &budget));
+        assert_eq!(budget.used(), 0);
+        assert!(a.try_add(6_000, &budget) && b.try_add(FREE + 3_000, &budget));
+        assert!(!b.try_add(2_000, &budget), "together they would be over");
+        assert!(c.try_add(1_000, &budget), "a modest one is not disturbed");
+        assert!(budget.exceeded().now_or_never().is_none());
+        c.add(FREE + 1_000, &budget);
+        assert_eq!((budget.used(), budget.excess()), (11_000, 1_000));
+        assert!(budget.exceeded().now_or_never().is_some());
+        a.remove(5_000, &budget);
+        assert_eq!(budget.used(), 6_000);
+        for share in [&mut a, &mut b, &mut c] {
+            share.set(0, &budget);
+        }
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn an_empty_share_gets_what_it_needs() {
+        let budget = Budget::new(100);
+        let mut share = Share::default();
+        assert!(share.try_add(FREE + 1_000, &budget));
+        assert!(!share.try_add(1, &budget));
+        assert_eq!(budget.excess(), 900);
+    }
+}

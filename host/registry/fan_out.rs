@@ -1,0 +1,250 @@
+//! From a publication to the send queues of its subscribers.
+//!
+//! The publications of a topic are delivered one after the other, each to those who were in the topic when it was accepted,
+//! so that all get them in the same order. No lock of the topic is held meanwhile. A small one is delivered here and now; a
+//! large one by tasks on all workers, which let others have a turn after each chunk.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, yield_now};
+
+use super::subscribers::{Chunk, Snapshot, Subscriber};
+use super::topic::Topic;
+use super::{Entry, Position, Published, lock};
+use crate::config::SlowClients;
+use crate::send_queue::{Outgoing, Publication, Refused};
+
+/// Subscribers to whom the publisher delivers by itself.
+const INLINE: usize = 256;
+
+/// The publications of a topic that wait for the one that is being delivered.
+#[derive(Default)]
+pub(super) struct Line {
+    waiting: VecDeque<Job>,
+    is_running: bool,
+}
+
+/// A publication, and who gets it.
+pub(super) struct Job {
+    pub(super) publication: Publication,
+    pub(super) subscribers: Snapshot,
+    /// Keys of those who do not get it, sorted.
+    pub(super) except: Vec<usize>,
+    /// What becomes of a subscriber whose queue is full, and what a close says.
+    pub(super) policy: SlowClients,
+    pub(super) reason: &'static str,
+    pub(super) outgoing: Arc<Outgoing>,
+    next_chunk: AtomicUsize,
+    result: Mutex<Published>,
+    done: Option<oneshot::Sender<Published>>,
+}
+
+/// What became of a publication, or will.
+pub enum Publishing {
+    /// It is in the queues.
+    Done(Published),
+    /// It will be, behind others or because it goes to many. Nothing comes if the runtime ends first.
+    Later(oneshot::Receiver<Published>),
+}
+
+/// A publication that has its place in the order of its topic. It must be run, for all that come behind it.
+#[must_use]
+pub(super) enum Accepted {
+    /// It is the first: nobody delivers in this topic now.
+    Run(Arc<Topic>, Job),
+    /// It waits for others.
+    Waits(oneshot::Receiver<Published>),
+}
+
+/// The close code for a client that is too slow (RFC 6455 section 7.4.1: policy violation).
+pub(super) const TOO_SLOW: u16 = 1008;
+
+impl Line {
+    /// Gives a publication its place. Called under the lock of the topic.
+    pub(super) fn accept(&mut self, topic: &Arc<Topic>, mut job: Job) -> Accepted {
+        if self.is_running {
+            let (done, later) = oneshot::channel();
+            job.done = Some(done);
+            self.waiting.push_back(job);
+            return Accepted::Waits(later);
+        }
+        self.is_running = true;
+        Accepted::Run(topic.clone(), job)
+    }
+
+    /// The next one; none ends the run. Called under the lock of the topic.
+    pub(super) fn next(&mut self) -> Option<Job> {
+        let next = self.waiting.pop_front();
+        self.is_running = next.is_some();
+        if !self.is_running {
+            self.waiting = VecDeque::new();
+        }
+        next
+    }
+}
+
+impl Accepted {
+    /// Delivers, here or elsewhere. Not to be called under the lock of a topic.
+    pub(super) fn run(self) -> Publishing {
+        let (topic, mut job) = match self {
+            Self::Run(topic, job) => (topic, job),
+            Self::Waits(later) => return Publishing::Later(later),
+        };
+        let runtime = Handle::try_current()
+            .ok()
+            .filter(|_| job.subscribers.count > INLINE);
+        if let Some(runtime) = runtime {
+            let (done, later) = oneshot::channel();
+            job.done = Some(done);
+            runtime.spawn(deliver_all(topic, job));
+            return Publishing::Later(later);
+        }
+        let published = job.deliver();
+        run_waiting(topic, job.subscribers.count);
+        Publishing::Done(published)
+    }
+}
+
+/// Delivers what has come to wait meanwhile, unless that is much.
+fn run_waiting(topic: Arc<Topic>, mut delivered: usize) {
+    while let Some(job) = topic.next_job() {
+        delivered += job.subscribers.count;
+        match Handle::try_current() {
+            Ok(runtime) if delivered > INLINE => {
+                runtime.spawn(deliver_all(topic, job));
+                return;
+            }
+            _ => {
+                let published = job.deliver();
+                job.tell(published);
+            }
+        }
+    }
+}
+
+/// Delivers one publication after the other on all workers.
+async fn deliver_all(topic: Arc<Topic>, first: Job) {
+    let mut next = Some(first);
+    while let Some(job) = next {
+        let job = Arc::new(job);
+        let lanes = Handle::current()
+            .metrics()
+            .num_workers()
+            .min(job.subscribers.chunks.len());
+        let mut others = JoinSet::new();
+        for _ in 1..lanes {
+            others.spawn(deliver_chunks(job.clone()));
+        }
+        deliver_chunks(job.clone()).await;
+        while others.join_next().await.is_some() {}
+        let published = lock(&job.result).clone();
+        if let Some(job) = Arc::into_inner(job) {
+            job.tell(published);
+        }
+        next = topic.next_job();
+    }
+}
+
+async fn deliver_chunks(job: Arc<Job>) {
+    while let Some(chunk) = job.next_chunk() {
+        job.deliver_to(chunk);
+        yield_now().await;
+    }
+}
+
+impl Job {
+    pub(super) fn new(
+        publication: Publication,
+        subscribers: Snapshot,
+        except: Vec<usize>,
+        (policy, reason): (SlowClients, &'static str),
+        position: Option<Position>,
+        outgoing: Arc<Outgoing>,
+    ) -> Self {
+        let result = Published {
+            position,
+            ..Published::default()
+        };
+        Self {
+            publication,
+            subscribers,
+            except,
+            policy,
+            reason,
+            outgoing,
+            next_chunk: AtomicUsize::new(0),
+            result: Mutex::new(result),
+            done: None,
+        }
+    }
+
+    /// To everyone, here and now.
+    fn deliver(&self) -> Published {
+        while let Some(chunk) = self.next_chunk() {
+            self.deliver_to(chunk);
+        }
+        lock(&self.result).clone()
+    }
+
+    fn tell(self, published: Published) {
+        if let Some(done) = self.done {
+            // Whoever has published need not wait.
+            let _ = done.send(published);
+        }
+    }
+
+    /// Each chunk is given out once.
+    fn next_chunk(&self) -> Option<&Chunk> {
+        let next = self.next_chunk.fetch_add(1, Ordering::Relaxed);
+        self.subscribers.chunks.get(next)
+    }
+
+    fn deliver_to(&self, chunk: &Chunk) {
+        let mut part = Published::default();
+        for subscriber in chunk.iter() {
+            if self.except.is_empty() || self.except.binary_search(&key(&subscriber.entry)).is_err() {
+                self.deliver_one(subscriber, &mut part);
+            }
+        }
+        self.outgoing.count(part.recipients as u64);
+        lock(&self.result).add(&part);
+    }
+
+    fn deliver_one(&self, subscriber: &Subscriber, part: &mut Published) {
+        let queue = &subscriber.send_queue;
+        let makes_room = self.policy == SlowClients::DropOldest;
+        match queue.publish(&self.publication, makes_room, &subscriber.is_active) {
+            Ok(dropped) => {
+                part.recipients += 1;
+                part.dropped += dropped;
+            }
+            // A queue that has ended already is not a slow one.
+            Err(Refused::Closed) => {}
+            Err(Refused::Full) => {
+                part.congested += 1;
+                if self.policy == SlowClients::Close {
+                    part.closed += 1;
+                    queue.abort(TOO_SLOW, self.reason);
+                }
+            }
+        }
+    }
+}
+
+impl Published {
+    fn add(&mut self, part: &Self) {
+        self.recipients += part.recipients;
+        self.congested += part.congested;
+        self.closed += part.closed;
+        self.dropped += part.dropped;
+    }
+}
+
+/// Names an entry: its address is its own for as long as it is held.
+pub(super) fn key(entry: &Arc<Entry>) -> usize {
+    Arc::as_ptr(entry).addr()
+}

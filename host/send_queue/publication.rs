@@ -1,0 +1,45 @@
+//! A message for many clients: encoded once, and compressed once for all who have agreed on it in the same way.
+
+use std::sync::OnceLock;
+
+use super::Compression;
+use super::state::Wire;
+use crate::websocket::{Frame, Window};
+
+/// A message for many clients.
+#[derive(Debug)]
+pub struct Publication {
+    frame: Frame,
+    plain: Wire,
+    /// Made when the first client needs it; none if it is no smaller.
+    full: OnceLock<Option<Wire>>,
+    small: OnceLock<Option<Wire>>,
+}
+
+impl Publication {
+    /// Of a message.
+    pub fn new(frame: Frame) -> Self {
+        Self {
+            plain: Wire::Joined(frame.joined()),
+            frame,
+            full: OnceLock::new(),
+            small: OnceLock::new(),
+        }
+    }
+
+    /// What a client is sent.
+    pub(super) fn wire(&self, compression: Option<Compression>) -> &Wire {
+        let Some(Compression { window, threshold }) = compression else {
+            return &self.plain;
+        };
+        if self.frame.payload().len() < threshold {
+            return &self.plain;
+        }
+        let compressed = match window {
+            Window::Full => &self.full,
+            Window::Small => &self.small,
+        };
+        let compress = || Some(Wire::Joined(self.frame.deflated(window)?.joined()));
+        compressed.get_or_init(compress).as_ref().unwrap_or(&self.plain)
+    }
+}
