@@ -28,6 +28,19 @@ pub struct Share {
     counted: usize,
 }
 
+/// Bytes that something short-lived holds of a budget, until it is dropped. Nothing of it is free.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 impl Budget {
     /// At most so many bytes.
     pub fn new(limit: usize) -> Arc<Self> {
@@ -71,6 +84,15 @@ impl Budget {
     /// Says that somebody cannot go on.
     pub fn ask_for_room(&self) {
         self.exceeded.notify_one();
+    }
+
+    /// Holds so many bytes, whatever the limit says.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        self.take(bytes);
+        Held {
+            budget: self.clone(),
+            bytes,
+        }
     }
 
     fn take(&self, bytes: usize) {

@@ -1,7 +1,7 @@
 //! Requests that must arrive: what plugins forward when a connection has gone. Nobody is there any more who would notice
 //! that one was lost.
 //!
-//! They wait in a queue that is bounded by number, and leave at a bounded rate, a few at a time, so that ten thousand
+//! They wait in a queue that is bounded by number and in bytes, and leave at a bounded rate, a few at a time, so that ten thousand
 //! clients that go at once do not take PHP-FPM away from those who stay. One that fails is tried again with growing
 //! pauses, under the same `Idempotency-Key`, until it is answered or given up. The plugin hears how it ended, once.
 //!
@@ -54,6 +54,8 @@ struct Queue {
     /// The one that is due first is on top.
     waiting: BinaryHeap<Reverse<CloseEvent>>,
     under_way: usize,
+    /// Of all that wait or are under way.
+    bytes: usize,
 }
 
 struct CloseEvent {
@@ -65,7 +67,12 @@ struct CloseEvent {
     upstream: usize,
     exchange: Exchange,
     dispatch: Dispatch,
+    /// That it holds, the connection that has gone with it.
+    bytes: usize,
 }
+
+/// What a close event costs beside the bytes in it.
+const OVERHEAD: usize = 512;
 
 impl CloseEvents {
     /// An empty queue. `run` must be running for anything to leave it.
@@ -142,19 +149,31 @@ impl CloseEvents {
                 return Some(dispatch);
             }
         };
-        let max_waiting = self.settings.load().max_waiting;
+        let bytes = exchange.size() + dispatch.size() + OVERHEAD;
+        let Closings {
+            max_waiting,
+            max_bytes,
+            ..
+        } = **self.settings.load();
         let mut queue = self.lock();
-        if queue.waiting.len() >= max_waiting {
+        let reached = if queue.waiting.len() >= max_waiting {
+            Some("max-waiting")
+        } else {
+            (queue.bytes + bytes > max_bytes).then_some("max-bytes")
+        };
+        if let Some(key) = reached {
+            let waiting = queue.waiting.len();
             drop(queue);
             self.actions.metrics.close_event("lost");
             tracing::error!(
-                waiting = max_waiting,
-                "a close event is lost: too many wait already ([closings] max-waiting)"
+                waiting,
+                "a close event is lost: too many wait already ([closings] {key})"
             );
-            let text = format!("{max_waiting} requests wait already");
+            let text = format!("{waiting} requests wait already ({key})");
             dispatch.answered(exchange.context, Err(Failure::Overloaded(text)));
             return Some(dispatch);
         }
+        queue.bytes += bytes;
         exchange
             .request
             .headers
@@ -168,6 +187,7 @@ impl CloseEvents {
             upstream,
             exchange,
             dispatch,
+            bytes,
         }));
         self.actions
             .metrics
@@ -266,8 +286,10 @@ impl CloseEvents {
             mut dispatch,
             exchange,
             default,
+            bytes,
             ..
         } = close_event;
+        self.lock().bytes -= bytes;
         dispatch.answered(exchange.context, outcome);
         self.begin(dispatch, default);
     }

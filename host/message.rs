@@ -375,6 +375,9 @@ impl Event {
         match self {
             Self::Frame { message, .. } => message.len(),
             Self::Push(request) | Self::Open { request, .. } => request.size(),
+            Self::Close {
+                connection, reason, ..
+            } => connection.size() + reason.len(),
             _ => 0,
         }
     }

@@ -119,3 +119,8 @@ impl Violation {
         self.to_string()
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

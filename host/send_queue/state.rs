@@ -187,20 +187,22 @@ impl State {
         self.share.set(0, budget);
     }
 
-    /// Puts control frames in front, unless a frame is half written. Whether there is anything to write.
+    /// Puts control frames before what waits, behind a frame that is half written. Those that come while others stand there
+    /// already wait, so that no more than one of each does. Whether there is anything to write.
     pub(super) fn prepare(&mut self, budget: &Budget) -> bool {
-        if self.written == 0
-            && let Some(control) = self.control.take()
-        {
+        let place = usize::from(self.written > 0);
+        let is_taken = self
+            .items
+            .get(place)
+            .is_some_and(|item| item.kind == Kind::Control);
+        if !is_taken && let Some(control) = self.control.take() {
             let Control { pong, ping } = *control;
             let ping = ping.then(|| Frame::ping(Bytes::new()));
             for frame in ping.into_iter().chain(pong) {
                 let wire = Wire::Frame(frame);
                 self.share.add(wire.cost(), budget);
-                self.items.push_front(Item {
-                    wire,
-                    kind: Kind::Control,
-                });
+                let kind = Kind::Control;
+                self.items.insert(place, Item { wire, kind });
             }
         }
         !self.items.is_empty()

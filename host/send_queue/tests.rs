@@ -49,11 +49,16 @@ fn nothing_comes_behind_the_close() {
     queue.close(1001, "again");
     assert_eq!(queue.push(text(1)), Err(Refused::Closed));
     assert_eq!(publish(&queue, 1, true), Err(Refused::Closed));
-    queue.reply(text(5));
     let (_, ending) = queue.take_requests();
     assert_eq!(ending.map(|ending| ending.code), Some(1000));
+    // What is being handled is still answered, up to the close frame.
+    queue.reply(text(5));
     queue.finish(Frame::close(1000, "enough"));
-    assert_eq!(written(&queue, 3), wire(&[text(1), Frame::close(1000, "enough")]));
+    queue.reply(text(6));
+    assert_eq!(
+        written(&queue, 3),
+        wire(&[text(1), text(5), Frame::close(1000, "enough")])
+    );
 }
 
 #[test]
@@ -101,6 +106,7 @@ fn control_frames_pass_what_waits_and_only_the_newest_pong_is_kept() {
     for n in 0..100 {
         queue.pong(vec![n].into());
     }
+    assert_eq!(queue.bytes(), 0);
     queue.push(text(200)).unwrap();
     // A frame that is half written is not interrupted.
     let mut half = Vec::new();

@@ -48,6 +48,8 @@ async fn push(
     let sessions = &gateway.sessions;
     sessions.actions.metrics.pushes.inc();
     let request = to_request(&method, &uri, &headers, Payload::from_body(body));
+    // Applications are not refused, but clients wait while it is handled if there is not room for both.
+    let _held = sessions.actions.registry.inbound().hold(request.size());
     let chain = sessions.plugins.push_chain();
     let key = headers
         .get("idempotency-key")

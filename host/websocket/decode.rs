@@ -197,3 +197,6 @@ fn close(payload: &[u8]) -> Result<Option<(u16, Utf8Bytes)>, Violation> {
     let reason = text::check(reason)?;
     Ok(Some((code, reason.into())))
 }
+
+#[cfg(test)]
+mod tests;

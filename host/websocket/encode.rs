@@ -126,3 +126,74 @@ fn header(first: u8, length: usize) -> ([u8; MAX_HEADER], u8) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(frame: &Frame) -> Vec<u8> {
+        let joined = frame.joined();
+        assert_eq!(joined, [frame.header(), frame.payload()].concat());
+        assert_eq!(joined.len(), frame.len());
+        joined.into()
+    }
+
+    #[test]
+    fn the_examples_of_the_specification() {
+        // RFC 6455 section 5.7.
+        let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
+        assert_eq!(wire(&Frame::text("Hello".into())), hello);
+        assert_eq!(wire(&Data::Text("Hello".into()).into()), hello);
+        let ping = [0x89, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
+        assert_eq!(wire(&Frame::ping("Hello".into())), ping);
+        assert_eq!(wire(&Frame::pong(Bytes::new())), [0x8a, 0x00]);
+        for (length, header) in [
+            (125, &[0x82, 125][..]),
+            (126, &[0x82, 126, 0, 126]),
+            (256, &[0x82, 126, 1, 0]),
+            (65_535, &[0x82, 126, 0xff, 0xff]),
+            (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = Frame::message(&Data::Binary(vec![7; length].into()));
+            assert_eq!(frame.header(), header);
+            assert_eq!(wire(&frame).len(), header.len() + length);
+        }
+    }
+
+    #[test]
+    fn what_control_frames_do_not_hold_is_cut() {
+        assert_eq!(wire(&Frame::close(1000, "ok")), [0x88, 4, 0x03, 0xe8, b'o', b'k']);
+        assert_eq!(wire(&Frame::close(1005, "no code")), [0x88, 0]);
+        for (reason, cut) in [
+            ("a".repeat(123), 123),
+            ("a".repeat(124), 123),
+            ("é".repeat(62), 122),
+            (format!("{}😀", "a".repeat(120)), 120),
+        ] {
+            let frame = Frame::close(1001, &reason);
+            assert_eq!(&frame.payload()[2..], &reason.as_bytes()[..cut]);
+        }
+        assert_eq!(wire(&Frame::ping(vec![1; 200].into())).len(), 127);
+    }
+
+    #[test]
+    fn what_is_compressed_is_marked_and_smaller() {
+        let text = "compress me ".repeat(20);
+        let frame = Frame::text(text.into());
+        for window in [Window::Full, Window::Small] {
+            let smaller = frame.deflated(window).expect("much of it comes again");
+            assert_eq!(smaller.header()[0], FIN | RSV1 | TEXT);
+            assert!(smaller.len() < 40, "{}", smaller.len());
+            assert_eq!(smaller.deflated(window), None);
+            assert_eq!(Frame::binary("abc".into()).deflated(window), None);
+            assert_eq!(Frame::text("".into()).deflated(window), None);
+            assert_eq!(Frame::ping("a".repeat(100).into()).deflated(window), None);
+            assert_eq!(Frame::close(1000, &"a".repeat(100)).deflated(window), None);
+        }
+    }
+
+    #[test]
+    fn size() {
+        assert_eq!(size_of::<Frame>(), 48);
+    }
+}

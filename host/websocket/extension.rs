@@ -1,6 +1,8 @@
 //! What is agreed on with a client besides the protocol itself (RFC 6455 section 9.1): compression (RFC 7692 section 7.1), or
 //! nothing.
 
+use std::mem;
+
 use super::Window;
 
 /// The extension that a connection has.
@@ -46,7 +48,7 @@ fn accept(offer: &str) -> Option<Agreed> {
             }
             _ => return None,
         };
-        if std::mem::replace(known.get_mut(seen)?, true) {
+        if mem::replace(known.get_mut(seen)?, true) {
             return None;
         }
     }
@@ -120,4 +122,146 @@ fn split(list: &str, separator: char) -> impl Iterator<Item = &str> {
 
 fn is_space(c: char) -> bool {
     c == ' ' || c == '\t'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+    fn answer(offers: &[&str]) -> Option<(Window, String)> {
+        let agreed = negotiate(offers.iter().copied())?;
+        let rest = agreed.response.strip_prefix(FULL).expect("always");
+        Some((agreed.window, rest.to_owned()))
+    }
+
+    #[test]
+    fn offers_that_are_met() {
+        let nine = "; server_max_window_bits=9";
+        let offers: [(&[&str], Window, &str); 16] = [
+            (&["permessage-deflate"], Window::Full, ""),
+            // Chromium, Firefox and Safari.
+            (&["permessage-deflate; client_max_window_bits"], Window::Full, ""),
+            (
+                &["permessage-deflate;client_max_window_bits=8 ;\tserver_no_context_takeover"],
+                Window::Full,
+                "",
+            ),
+            (
+                &["permessage-deflate; client_no_context_takeover"],
+                Window::Full,
+                "",
+            ),
+            (
+                &["permessage-deflate; server_max_window_bits=15"],
+                Window::Full,
+                "; server_max_window_bits=15",
+            ),
+            (
+                &["permessage-deflate; server_max_window_bits=14"],
+                Window::Small,
+                nine,
+            ),
+            (
+                &["permessage-deflate; server_max_window_bits = 9"],
+                Window::Small,
+                nine,
+            ),
+            (
+                &["permessage-deflate; server_max_window_bits=\"10\""],
+                Window::Small,
+                nine,
+            ),
+            (
+                &["permessage-deflate; server_max_window_bits=\"1\\0\""],
+                Window::Small,
+                nine,
+            ),
+            // The next one, where the first is declined.
+            (
+                &["permessage-deflate; server_max_window_bits=8, permessage-deflate"],
+                Window::Full,
+                "",
+            ),
+            (
+                &["permessage-deflate; foo; server_max_window_bits=9,permessage-deflate"],
+                Window::Full,
+                "",
+            ),
+            // The first one that can be met.
+            (
+                &["permessage-deflate; server_max_window_bits=10, permessage-deflate"],
+                Window::Small,
+                nine,
+            ),
+            (&["permessage-bzip2", "permessage-deflate"], Window::Full, ""),
+            (
+                &["mux; max-channels=4; flow-control, permessage-deflate"],
+                Window::Full,
+                "",
+            ),
+            // Separators between quotes are none.
+            (
+                &["foo; x=\"a,permessage-deflate; y\\\", z\", permessage-deflate"],
+                Window::Full,
+                "",
+            ),
+            (&[", ,permessage-deflate,"], Window::Full, ""),
+        ];
+        for (offer, window, rest) in offers {
+            assert_eq!(answer(offer), Some((window, rest.to_owned())), "{offer:?}");
+        }
+    }
+
+    #[test]
+    fn offers_that_are_declined() {
+        let parameters = [
+            "",
+            " ",
+            "foo",
+            "server_max_window_bits",
+            "server_max_window_bits=",
+            "server_max_window_bits=7",
+            "server_max_window_bits=8",
+            "server_max_window_bits=16",
+            "server_max_window_bits=09",
+            "server_max_window_bits=+9",
+            "server_max_window_bits=9 9",
+            "server_max_window_bits=265",
+            "server_max_window_bits=9; server_max_window_bits=9",
+            "server_max_window_bits=\"9",
+            "server_max_window_bits=\"9\\\"",
+            "server_max_window_bits=\"9\"\"",
+            "server_max_window_bits=\"",
+            "server_max_window_bits=9=9",
+            "client_max_window_bits=",
+            "client_max_window_bits=7",
+            "client_max_window_bits=x",
+            "client_max_window_bits; client_max_window_bits=9",
+            "server_no_context_takeover=1",
+            "server_no_context_takeover=\"\"",
+            "server_no_context_takeover; server_no_context_takeover",
+            "client_no_context_takeover=true",
+            "client_no_context_takeover; client_no_context_takeover",
+            "Server_no_context_takeover",
+            "client_no_context_takeover;",
+        ];
+        for parameter in parameters {
+            assert_eq!(
+                answer(&[&format!("permessage-deflate; {parameter}")]),
+                None,
+                "{parameter}"
+            );
+        }
+        for offer in [
+            "",
+            "x-webkit-deflate-frame",
+            "permessage-deflat",
+            "\"permessage-deflate\"",
+        ] {
+            assert_eq!(answer(&[offer]), None, "{offer}");
+        }
+        assert_eq!(answer(&[]), None);
+    }
 }

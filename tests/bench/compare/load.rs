@@ -24,7 +24,7 @@ pub struct Exchange {
     pub hello: Vec<u8>,
     pub request: Vec<u8>,
     /// What each answer holds: another one would be an error, which is quickly made.
-    pub answer: String,
+    pub answer: Vec<u8>,
     /// The length of the answer at the front of these bytes, once it is there as a whole.
     pub whole: fn(&[u8]) -> Option<usize>,
 }
@@ -59,8 +59,8 @@ pub fn percentile(durations: impl Iterator<Item = Duration>, share: f64) -> Dura
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-pub trait Stream: Read + Write + Source + Send {}
-impl<S: Read + Write + Source + Send> Stream for S {}
+pub trait Stream: Read + Write + Source + Send + Sync {}
+impl<S: Read + Write + Source + Send + Sync> Stream for S {}
 
 pub trait ReadWrite: Read + Write {}
 impl<S: Read + Write> ReadWrite for S {}
@@ -73,6 +73,8 @@ pub struct Client<'a> {
 }
 
 pub struct Socket {
+    /// The address of its own, by which the gateway knows it; empty if it has none.
+    pub id: String,
     stream: Box<dyn Stream>,
     sent: Instant,
     /// What has come of an answer that is not whole.
@@ -86,7 +88,7 @@ impl Exchange {
             place: Place::Tcp(address),
             hello: wire::handshake(path),
             request: wire::text_frame(text),
-            answer: text.to_owned(),
+            answer: text.into(),
             whole: wire::whole_frame,
         }
     }
@@ -95,18 +97,18 @@ impl Exchange {
     fn answered(&self, bytes: &[u8]) -> Option<usize> {
         let length = (self.whole)(bytes)?;
         let answer = &bytes[..length];
-        let is_right = answer
-            .windows(self.answer.len())
-            .any(|part| part == self.answer.as_bytes());
+        let is_right = answer.windows(self.answer.len()).any(|part| part == self.answer);
         assert!(is_right, "{:?}", String::from_utf8_lossy(answer));
         Some(length)
     }
 
     /// Connects, and shakes hands. From an address of loopback, of which each has ports of its own.
     pub fn connect(&self, n: usize) -> Socket {
+        let mut id = String::new();
         let stream: Box<dyn Stream> = match &self.place {
             Place::Tcp(address) => {
                 let stream = connect_from(n, *address);
+                id = stream.local_addr().unwrap().to_string();
                 stream.set_nodelay(true).unwrap();
                 self.shake_hands(&stream);
                 stream.set_nonblocking(true).unwrap();
@@ -119,6 +121,7 @@ impl Exchange {
             }
         };
         Socket {
+            id,
             stream,
             sent: Instant::now(),
             rest: Vec::new(),
@@ -191,7 +194,7 @@ impl Exchange {
             for socket in &mut *sockets {
                 socket.ask(&self.request);
             }
-            let is_done = attend(sockets, PATIENCE, |socket, bytes| {
+            let is_done = Attention::to(sockets).attend(PATIENCE, |socket, bytes| {
                 socket.take(bytes, self, |socket| {
                     let now = start.elapsed();
                     answers.push((now, socket.sent.elapsed()));
@@ -210,19 +213,20 @@ impl Exchange {
     }
 
     /// Waits until so many frames have come by these sockets as there are sockets, which is what `publish` is for, or none
-    /// comes for so long.
+    /// comes for so long. All of them are listened to before it begins.
     pub fn receive(
         &self,
         sockets: &mut [Socket],
         patience: Duration,
         publish: impl FnOnce() + Send,
     ) -> Measured {
+        let mut missing = sockets.len();
+        let mut attention = Attention::to(sockets);
         measure(|start| {
-            let mut answers = Vec::new();
-            let mut missing = sockets.len();
+            let mut answers = Vec::with_capacity(missing);
             std::thread::scope(|scope| {
                 scope.spawn(publish);
-                attend(sockets, patience, |socket, bytes| {
+                attention.attend(patience, |socket, bytes| {
                     socket.take(bytes, self, |_| {
                         let now = start.elapsed();
                         answers.push((now, now));
@@ -233,6 +237,21 @@ impl Exchange {
             });
             answers
         })
+    }
+
+    /// The first frame that comes by a socket, as it comes.
+    pub fn first_frame(&self, socket: &mut Socket, publish: impl FnOnce() + Send) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let mut attention = Attention::to(std::slice::from_mut(socket));
+        std::thread::scope(|scope| {
+            scope.spawn(publish);
+            attention.attend(PATIENCE, |_, bytes| {
+                frame.extend(bytes);
+                (self.whole)(&frame).is_none()
+            });
+        });
+        assert_eq!((self.whole)(&frame), Some(frame.len()));
+        frame
     }
 }
 
@@ -259,47 +278,60 @@ fn measure(run: impl FnOnce(Instant) -> Vec<(Duration, Duration)>) -> Measured {
     }
 }
 
-/// Reads what comes, by whichever socket, as long as it is wanted. False: nothing more came for so long.
-fn attend(
-    sockets: &mut [Socket],
-    patience: Duration,
-    mut received: impl FnMut(&mut Socket, &[u8]) -> bool,
-) -> bool {
-    let mut poll = Poll::new().unwrap();
-    let mut events = Events::with_capacity(1024);
-    let mut buffer = vec![0; 64 * 1024];
-    for (n, socket) in sockets.iter_mut().enumerate() {
-        poll.registry()
-            .register(&mut socket.stream, Token(n), Interest::READABLE)
-            .unwrap();
-    }
-    let mut is_wanted = true;
-    while is_wanted {
-        poll.poll(&mut events, Some(patience)).unwrap();
-        if events.is_empty() {
-            break;
+/// Sockets that are listened to, until this is dropped.
+struct Attention<'a> {
+    sockets: &'a mut [Socket],
+    poll: Poll,
+}
+
+impl<'a> Attention<'a> {
+    fn to(sockets: &'a mut [Socket]) -> Self {
+        let poll = Poll::new().unwrap();
+        for (n, socket) in sockets.iter_mut().enumerate() {
+            poll.registry()
+                .register(&mut socket.stream, Token(n), Interest::READABLE)
+                .unwrap();
         }
-        for event in &events {
-            let socket = &mut sockets[event.token().0];
-            loop {
-                let n = match socket.stream.read(&mut buffer) {
-                    Ok(n) => n,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => panic!("a connection is lost: {error}"),
-                };
-                assert_ne!(n, 0, "the server has closed a connection");
-                is_wanted &= received(socket, &buffer[..n]);
-                // Less than there was room for is all there was.
-                if n < buffer.len() {
-                    break;
+        Self { sockets, poll }
+    }
+
+    /// Reads what comes, by whichever socket, as long as it is wanted. False: nothing more came for so long.
+    fn attend(&mut self, patience: Duration, mut received: impl FnMut(&mut Socket, &[u8]) -> bool) -> bool {
+        let mut events = Events::with_capacity(1024);
+        let mut buffer = vec![0; 64 * 1024];
+        let mut is_wanted = true;
+        while is_wanted {
+            self.poll.poll(&mut events, Some(patience)).unwrap();
+            if events.is_empty() {
+                break;
+            }
+            for event in &events {
+                let socket = &mut self.sockets[event.token().0];
+                loop {
+                    let n = match socket.stream.read(&mut buffer) {
+                        Ok(n) => n,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) => panic!("a connection is lost: {error}"),
+                    };
+                    assert_ne!(n, 0, "the server has closed a connection");
+                    is_wanted &= received(socket, &buffer[..n]);
+                    // Less than there was room for is all there was.
+                    if n < buffer.len() {
+                        break;
+                    }
                 }
             }
         }
+        !is_wanted
     }
-    for socket in sockets {
-        poll.registry().deregister(&mut socket.stream).unwrap();
+}
+
+impl Drop for Attention<'_> {
+    fn drop(&mut self) {
+        for socket in &mut *self.sockets {
+            self.poll.registry().deregister(&mut socket.stream).unwrap();
+        }
     }
-    !is_wanted
 }
 
 impl Client<'_> {

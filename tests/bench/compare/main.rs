@@ -21,6 +21,7 @@
 mod gateway {
     pub mod support;
 }
+mod bare;
 mod load;
 mod report;
 mod rows;
@@ -29,23 +30,28 @@ mod wire;
 
 use report::Row;
 
-#[tokio::main]
-async fn main() {
+fn main() {
     let words: Vec<_> = std::env::args()
         .skip(1)
         .filter(|word| word != "--bench")
         .collect();
-    if let [serve, address] = words.as_slice()
-        && serve == "serve-echo"
-    {
-        return servers::serve_echo(address).await;
+    let address = |n: usize| words[n].parse().unwrap();
+    match words.first().map(String::as_str) {
+        // It has no runtime.
+        Some("serve-bare") => bare::serve(address(1), address(2)),
+        Some("serve-echo") => servers::serve_echo(address(1)),
+        _ => compare(&words),
     }
+}
+
+#[tokio::main]
+async fn compare(words: &[String]) {
     let is_wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let mut rows = Vec::new();
     for (name, measured) in rows::all() {
         if is_wanted(name) {
             for row in measured.await {
-                println!("{}", row.markdown());
+                println!("{}\n    {}", row.markdown(), row.spread());
                 for target in &row.targets {
                     println!("    {}", row.judge(target));
                 }

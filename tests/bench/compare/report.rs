@@ -27,10 +27,12 @@ pub enum Unit {
     Bytes,
 }
 
-/// What the gateway's figure shall be, as a multiple of another's.
-pub struct Target {
-    pub of: &'static str,
-    pub ratio: f64,
+/// What the gateway's figure shall be.
+pub enum Target {
+    /// A multiple of another's.
+    Multiple { of: &'static str, ratio: f64 },
+    /// As it is.
+    Figure(f64),
 }
 
 impl Contender {
@@ -74,19 +76,40 @@ impl Row {
         contender.expect("a contender of this row").median()
     }
 
-    fn ratio(&self, target: &Target) -> f64 {
-        self.contenders[0].median() / self.of(target.of)
+    fn ratio(&self, of: &str) -> f64 {
+        self.contenders[0].median() / self.of(of)
     }
 
     /// `0.93 × bare (at least 0.92)`
     pub fn judge(&self, target: &Target) -> String {
-        let ratio = self.ratio(target);
+        let (value, bound) = match *target {
+            Target::Multiple { of, ratio } => (self.ratio(of), ratio),
+            Target::Figure(figure) => (self.contenders[0].median(), figure),
+        };
         let (word, is_met) = match self.unit.is_better_if_less() {
-            true => ("at most", ratio <= target.ratio),
-            false => ("at least", ratio >= target.ratio),
+            true => ("at most", value <= bound),
+            false => ("at least", value >= bound),
         };
         let missed = if is_met { "" } else { ", missed" };
-        format!("{ratio:.2} × {} ({word} {}{missed})", target.of, target.ratio)
+        match target {
+            Target::Multiple { of, .. } => format!("{value:.2} × {of} ({word} {bound}{missed})"),
+            Target::Figure(_) => format!("{} ({word} {bound}{missed})", self.unit.show(value)),
+        }
+    }
+
+    /// How far apart the rounds were.
+    pub fn spread(&self) -> String {
+        let contenders = self.contenders.iter().map(|contender| {
+            let bound = |most: fn(f64, f64) -> f64| contender.rounds.iter().copied().reduce(most);
+            let show = |bound: Option<f64>| self.unit.show(bound.unwrap_or_default());
+            format!(
+                "{} {} to {}",
+                contender.name,
+                show(bound(f64::min)),
+                show(bound(f64::max))
+            )
+        });
+        contenders.collect::<Vec<_>>().join("; ")
     }
 
     pub fn markdown(&self) -> String {
@@ -94,10 +117,10 @@ impl Row {
             let figure = self.unit.show(contender.median());
             format!("{} {figure}", contender.name)
         });
-        let ratios = self
-            .targets
-            .iter()
-            .map(|target| format!("{:.2} × {}", self.ratio(target), target.of));
+        let ratios = self.targets.iter().filter_map(|target| match target {
+            Target::Multiple { of, .. } => Some(format!("{:.2} × {of}", self.ratio(of))),
+            Target::Figure(_) => None,
+        });
         format!(
             "| {} | {} | {} |",
             self.what,

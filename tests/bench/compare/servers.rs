@@ -96,6 +96,18 @@ impl Server {
         (server, control)
     }
 
+    /// What does nothing but write (see `bare`), and where publications go to it.
+    pub async fn bare() -> (Self, SocketAddr) {
+        let door = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let server = Self::start(|address, _| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["serve-bare", &address.to_string(), &door.to_string()]);
+            command
+        })
+        .await;
+        (server, door)
+    }
+
     /// An echo in Rust, by what the gateway stands on: this program, called another way.
     pub async fn bare_echo() -> Self {
         Self::start(|address, _| {
@@ -125,7 +137,8 @@ fn go(name: &str) -> Command {
 }
 
 /// Serves as `Server::bare_echo`: nothing but what the protocol asks for.
-pub async fn serve_echo(address: &str) {
+#[tokio::main]
+pub async fn serve_echo(address: SocketAddr) {
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     while let Ok((socket, _)) = listener.accept().await {
         socket.set_nodelay(true).unwrap();

@@ -1,12 +1,26 @@
 //! The bytes that the load sends, made once, and where the answers to them end.
 
+use flate2::{Decompress, FlushDecompress};
+
 /// A WebSocket handshake (RFC 6455 section 4.1), as a browser's.
 pub fn handshake(target: &str) -> Vec<u8> {
+    handshake_with(target, "")
+}
+
+/// The same with compression, as browsers offer it (RFC 7692).
+pub fn compressed_handshake(target: &str) -> Vec<u8> {
+    handshake_with(
+        target,
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+    )
+}
+
+fn handshake_with(target: &str, more: &str) -> Vec<u8> {
     format!(
         "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Origin: http://localhost\r\n\
          User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     )
     .into_bytes()
 }
@@ -26,14 +40,43 @@ pub fn text_frame(text: &str) -> Vec<u8> {
     head.chain(masked).collect()
 }
 
-/// A frame of a server (RFC 6455 section 5.2), of less than 64 KiB.
+/// A frame of a server (RFC 6455 section 5.2).
 pub fn whole_frame(bytes: &[u8]) -> Option<usize> {
-    let end = match bytes {
-        [_, length @ 0..126, ..] => 2 + usize::from(*length),
-        [_, 126, high, low, ..] => 4 + usize::from(u16::from_be_bytes([*high, *low])),
-        _ => return None,
-    };
-    (bytes.len() >= end).then_some(end)
+    let (head, length) = frame_head(bytes)?;
+    (bytes.len() >= head + length).then_some(head + length)
+}
+
+/// The message in a frame that is whole, which is text; and whether it came compressed.
+pub fn message(frame: &[u8]) -> (Vec<u8>, bool) {
+    let (head, length) = frame_head(frame).unwrap();
+    let payload = &frame[head..];
+    assert_eq!(payload.len(), length);
+    match frame[0] {
+        0x81 => (payload.to_vec(), false),
+        // RSV1 (RFC 7692 section 6).
+        0xc1 => (inflate(payload), true),
+        other => panic!("{other:#x} is no text"),
+    }
+}
+
+/// How long the head of a frame is, and what follows it.
+fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
+    match bytes {
+        [_, length @ 0..126, ..] => Some((2, usize::from(*length))),
+        [_, 126, rest @ ..] => Some((4, u16::from_be_bytes(*rest.first_chunk()?).into())),
+        [_, 127, rest @ ..] => Some((10, u64::from_be_bytes(*rest.first_chunk()?) as usize)),
+        _ => None,
+    }
+}
+
+/// RFC 7692 section 7.2.2.
+fn inflate(payload: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(1 << 20);
+    let whole = [payload, &[0, 0, 0xff, 0xff]].concat();
+    Decompress::new(false)
+        .decompress_vec(&whole, &mut message, FlushDecompress::Sync)
+        .unwrap();
+    message
 }
 
 /// What a frame becomes for PHP: the form of the default plugin.
@@ -91,12 +134,13 @@ pub fn whole_fastcgi(bytes: &[u8]) -> Option<usize> {
 }
 
 /// A request to a web server.
-pub fn post(path: &str, kind: &str, body: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+pub fn post(path: &str, kind: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
         body.len()
-    )
-    .into_bytes()
+    );
+    [head.as_bytes(), body].concat()
 }
 
 /// An answer in chunks, which is what nginx makes of PHP's.

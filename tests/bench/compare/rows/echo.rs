@@ -54,7 +54,7 @@ pub async fn rows() -> Vec<Row> {
             measured.per_second()
         })
     });
-    let target = |of, ratio| Target { of, ratio };
+    let target = |of, ratio| Target::Multiple { of, ratio };
     let rate = compete(
         "64-byte frames answered by a plugin, 64 connections",
         Unit::PerSecond,

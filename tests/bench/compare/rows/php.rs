@@ -33,7 +33,7 @@ pub async fn rows() -> Vec<Row> {
         place: Place::Unix(for_bare.listen().to_owned()),
         hello: Vec::new(),
         request: wire::fastcgi(&script, &wire::form(TEXT)),
-        answer: TEXT.to_owned(),
+        answer: TEXT.into(),
         whole: wire::whole_fastcgi,
     };
     let web = Exchange {
@@ -44,7 +44,7 @@ pub async fn rows() -> Vec<Row> {
             "application/x-www-form-urlencoded",
             &wire::form(TEXT),
         ),
-        answer: TEXT.to_owned(),
+        answer: TEXT.into(),
         whole: wire::whole_http,
     };
     let [article, direct, through] = [article.address, direct.clients, through.clients]
@@ -62,7 +62,7 @@ pub async fn rows() -> Vec<Row> {
         ]
         .map(|(name, exchange)| turn(name, |time| micros(exchange.alone(time).percentile(0.5))))
         .into(),
-        vec![Target {
+        vec![Target::Multiple {
             of: "bare FastCGI",
             ratio: 1.7,
         }],
@@ -97,7 +97,7 @@ pub async fn rows() -> Vec<Row> {
                 });
             rows.push(compete(what, Unit::PerSecond, turns.collect(), targets));
         };
-        let target = |of, ratio| Target { of, ratio };
+        let target = |of, ratio| Target::Multiple { of, ratio };
         race(
             by_fastcgi,
             fastcgi,

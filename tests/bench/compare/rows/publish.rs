@@ -1,10 +1,16 @@
-//! One publication to ten thousand subscribers of a topic, until the last of them has it.
+//! One publication to ten thousand subscribers of a topic, until the last of them has it: a short text, a kilobyte of JSON,
+//! and the same compressed.
+//!
+//! The yardstick is a program that does nothing but write (see `bare`): the same bytes, which are those of a frame that came
+//! from the gateway, to as many sockets, for the same load.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{QUIET, ROUNDS};
+use serde_json::json;
+
+use super::QUIET;
 use crate::gateway::support::{Gateway, QUICK, guest};
 use crate::load::{Exchange, Measured, PATIENCE, Socket, percentile};
 use crate::report::{Contender, Row, Target, Unit};
@@ -15,6 +21,22 @@ const SUBSCRIBERS: usize = 10_000;
 /// Publications in one measurement, one after the other.
 const PUBLICATIONS: usize = 10;
 const TEXT: &str = "a message for ten thousand subscribers, of about sixty bytes";
+
+const OURS: &str = "aileron";
+const BARE: &str = "two threads that only write";
+const NCHAN: &str = "nchan";
+const PUSHPIN: &str = "Pushpin";
+
+/// A message, and who publishes it.
+struct Case {
+    /// What its rows are called: deliveries, and the last of them.
+    names: [&'static str; 2],
+    message: String,
+    is_compressed: bool,
+    contenders: &'static [&'static str],
+    rounds: usize,
+    targets: Vec<Target>,
+}
 
 /// A server with its subscribers, who are more than a process may have sockets for if there are several of them.
 struct Publisher {
@@ -27,123 +49,228 @@ struct Publisher {
     publication: Vec<u8>,
 }
 
-pub async fn rows() -> Vec<Row> {
-    crate::raise_descriptor_limit();
-    let mut rates = [const { Vec::new() }; 3];
-    let mut lasts = [const { Vec::new() }; 3];
-    for _ in 0..ROUNDS {
-        // Each is started anew: the end of ten thousand connections keeps some of them busy for seconds.
-        let (gateway, nchan) = (ours().await, Server::nchan().await);
-        let mut publisher = Publisher::new(
-            "aileron",
-            gateway.clients,
-            "/ws?next;subscribe:news",
-            gateway.push,
-            ("/send", &json()),
-            Duration::ZERO,
-        );
-        publisher.measure(&mut rates[0], &mut lasts[0]);
-        drop((publisher, gateway));
-        let mut publisher = Publisher::new(
-            "nchan",
-            nchan.address,
-            "/subscribe?topic=news",
-            nchan.address,
-            ("/publish?topic=news", TEXT),
-            Duration::ZERO,
-        );
-        publisher.measure(&mut rates[1], &mut lasts[1]);
-        drop((publisher, nchan));
-        let (pushpin, control) = Server::pushpin().await;
-        let mut publisher = Publisher::new(
-            "Pushpin",
-            pushpin.address,
-            "/ws?channel=news",
-            control,
-            ("/publish/", &item()),
-            // It closes those whose subscription it has not got to within 8 seconds.
-            Duration::from_millis(1),
-        );
-        publisher.measure(&mut rates[2], &mut lasts[2]);
-    }
-    let names = ["aileron", "nchan", "Pushpin"];
-    let contenders = |rounds: [Vec<f64>; 3]| {
-        let contenders = names.into_iter().zip(rounds);
-        contenders
-            .map(|(name, rounds)| Contender { name, rounds })
-            .collect()
+pub async fn text() -> Vec<Row> {
+    let target = |of, ratio| Target::Multiple { of, ratio };
+    let case = Case {
+        names: [
+            "deliveries of a publication to 10,000 subscribers",
+            "the last of 10,000 deliveries, p99 of 50 publications",
+        ],
+        message: TEXT.to_owned(),
+        is_compressed: false,
+        contenders: &[OURS, BARE, NCHAN, PUSHPIN],
+        rounds: 5,
+        targets: vec![target(BARE, 0.8), target(NCHAN, 3.0), target(PUSHPIN, 3.0)],
     };
-    let p99 = |lasts: Vec<Duration>| vec![percentile(lasts.into_iter(), 0.99).as_secs_f64() * 1e3];
-    vec![
-        Row {
-            what: "deliveries of a publication to 10,000 subscribers",
-            unit: Unit::PerSecond,
-            contenders: contenders(rates),
-            targets: vec![
-                Target {
-                    of: "nchan",
-                    ratio: 3.0,
-                },
-                Target {
-                    of: "Pushpin",
-                    ratio: 3.0,
-                },
-            ],
-        },
-        Row {
-            what: "the last of 10,000 deliveries, p99 of 50 publications",
-            unit: Unit::Milliseconds,
-            contenders: contenders(lasts.map(p99)),
-            targets: vec![],
-        },
-    ]
+    case.rows().await
 }
 
-/// With a plugin that subscribes whoever says so.
-async fn ours() -> Gateway {
-    let application =
-        "built-in = \"application\"\n[plugins.config.application]\nopen = false\nclose = false\n";
-    Gateway::with_plugins(
-        &[("events", &guest("events"))],
-        &format!("{QUIET}{QUICK}{application}"),
-    )
-    .await
+pub async fn json() -> Vec<Row> {
+    let case = Case {
+        names: [
+            "deliveries of 1 KiB of JSON to 10,000 subscribers",
+            "the last of 10,000 deliveries of 1 KiB, p99 of 90 publications",
+        ],
+        is_compressed: false,
+        ..Case::of_json()
+    };
+    case.rows().await
 }
 
-/// As `/send` takes it.
-fn json() -> String {
-    format!("{{\"topic\":\"news\",\"message\":\"{TEXT}\"}}")
+pub async fn compressed() -> Vec<Row> {
+    let case = Case {
+        names: [
+            "deliveries of 1 KiB of JSON, compressed, to 10,000 subscribers",
+            "the last of 10,000 deliveries of 1 KiB, compressed, p99 of 90 publications",
+        ],
+        is_compressed: true,
+        ..Case::of_json()
+    };
+    case.rows().await
 }
 
-/// As Pushpin takes it.
-fn item() -> String {
-    format!(
-        "{{\"items\":[{{\"channel\":\"news\",\"formats\":{{\"ws-message\":{{\"content\":\"{TEXT}\"}}}}}}]}}"
-    )
+impl Case {
+    fn of_json() -> Self {
+        Self {
+            names: [""; 2],
+            message: kibibyte(),
+            is_compressed: false,
+            contenders: &[OURS, BARE],
+            rounds: 9,
+            targets: vec![Target::Multiple { of: BARE, ratio: 0.8 }],
+        }
+    }
+
+    async fn rows(self) -> Vec<Row> {
+        crate::raise_descriptor_limit();
+        let mut measured: Vec<_> = self.contenders.iter().map(|_| (Vec::new(), Vec::new())).collect();
+        let mut frame = None;
+        for _ in 0..self.rounds {
+            // Each is started anew: the end of ten thousand connections keeps some of them busy for seconds.
+            for (name, (rates, lasts)) in self.contenders.iter().zip(&mut measured) {
+                match *name {
+                    OURS => {
+                        let gateway = self.gateway().await;
+                        let mut publisher = self.of_gateway(&gateway);
+                        let came = publisher.take_frame();
+                        self.check(&came);
+                        assert_eq!(*frame.get_or_insert(came.clone()), came, "it changes");
+                        publisher.measure(rates, lasts);
+                    }
+                    BARE => {
+                        let frame = frame.as_ref().expect("one that has come from the gateway");
+                        let (server, door) = Server::bare().await;
+                        let there = (server.address, "/");
+                        let publication = wire::post("/", "application/octet-stream", frame);
+                        let mut publisher = self.publisher(BARE, there, door, publication, Duration::ZERO);
+                        publisher.exchange.answer.clone_from(frame);
+                        publisher.measure(rates, lasts);
+                    }
+                    NCHAN => {
+                        let server = Server::nchan().await;
+                        let there = (server.address, "/subscribe?topic=news");
+                        let publication =
+                            wire::post("/publish?topic=news", "application/json", &self.message);
+                        self.publisher(NCHAN, there, server.address, publication, Duration::ZERO)
+                            .measure(rates, lasts);
+                    }
+                    _ => {
+                        let (server, control) = Server::pushpin().await;
+                        let there = (server.address, "/ws?channel=news");
+                        let publication = wire::post("/publish/", "application/json", self.item());
+                        // It closes those whose subscription it has not got to within 8 seconds.
+                        let pace = Duration::from_millis(1);
+                        self.publisher(PUSHPIN, there, control, publication, pace)
+                            .measure(rates, lasts);
+                    }
+                }
+            }
+        }
+        let contender = |name, rounds| Contender { name, rounds };
+        let p99 = |lasts: Vec<Duration>| percentile(lasts.into_iter(), 0.99).as_secs_f64() * 1e3;
+        let (rates, lasts): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+        let names = || self.contenders.iter().copied();
+        let rates = names().zip(rates).map(|(name, rates)| contender(name, rates));
+        let lasts = names()
+            .zip(lasts)
+            .map(|(name, lasts)| contender(name, vec![p99(lasts)]));
+        vec![
+            Row {
+                what: self.names[0],
+                unit: Unit::PerSecond,
+                contenders: rates.collect(),
+                targets: self.targets,
+            },
+            Row {
+                what: self.names[1],
+                unit: Unit::Milliseconds,
+                contenders: lasts.collect(),
+                targets: vec![],
+            },
+        ]
+    }
+
+    /// With a plugin that subscribes whoever says so.
+    async fn gateway(&self) -> Gateway {
+        let application =
+            "built-in = \"application\"\n[plugins.config.application]\nopen = false\nclose = false\n";
+        let compression = format!("compression = {}\n", self.is_compressed);
+        Gateway::with_plugins(
+            &[("events", &guest("events"))],
+            &format!("{compression}{QUIET}{QUICK}{application}"),
+        )
+        .await
+    }
+
+    fn of_gateway(&self, gateway: &Gateway) -> Publisher {
+        let body = json!({"topic": "news", "message": self.message}).to_string();
+        self.publisher(
+            OURS,
+            (gateway.clients, "/ws?next;subscribe:news"),
+            gateway.push,
+            wire::post("/send", "application/json", body),
+            Duration::ZERO,
+        )
+    }
+
+    /// As Pushpin takes it.
+    fn item(&self) -> String {
+        let formats = json!({"ws-message": {"content": self.message}});
+        json!({"items": [{"channel": "news", "formats": formats}]}).to_string()
+    }
+
+    fn publisher(
+        &self,
+        name: &'static str,
+        (subscribers, target): (SocketAddr, &str),
+        door: SocketAddr,
+        publication: Vec<u8>,
+        pace: Duration,
+    ) -> Publisher {
+        let mut exchange = Exchange::text(subscribers, target, &self.message);
+        if self.is_compressed {
+            exchange.hello = wire::compressed_handshake(target);
+        }
+        let connect = |n| {
+            std::thread::sleep(pace);
+            exchange.connect(n)
+        };
+        Publisher {
+            name,
+            sockets: (0..SUBSCRIBERS).map(connect).collect(),
+            exchange,
+            door,
+            publication,
+        }
+    }
+
+    /// A frame that came from the gateway is what it should be.
+    fn check(&self, frame: &[u8]) {
+        let (message, is_compressed) = wire::message(frame);
+        assert_eq!(message, self.message.as_bytes());
+        assert_eq!(is_compressed, self.is_compressed);
+    }
+}
+
+/// As an application would publish it: some of it repeats, and some does not.
+fn kibibyte() -> String {
+    const SIZE: usize = 1024;
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut trade = |n: u64| {
+        json!({
+            "id": 730_000 + n,
+            "symbol": *random.choice(&["ACME", "GLOBEX", "INITECH", "UMBRELLA"]).unwrap(),
+            "price": f64::from(random.u32(1000..99_999)) / 100.0,
+            "volume": random.u32(1..5000),
+            "at": format!("2026-11-27T10:15:{:02}.{:03}Z", n, random.u32(..1000)),
+        })
+    };
+    let mut trades = Vec::new();
+    let with =
+        |trades: &[_], note: &str| json!({"type": "trades", "trades": trades, "note": note}).to_string();
+    for n in 0.. {
+        trades.push(trade(n));
+        if with(&trades, "").len() > SIZE {
+            trades.pop();
+            break;
+        }
+    }
+    let missing = SIZE - with(&trades, "").len();
+    with(&trades, &"-".repeat(missing))
 }
 
 impl Publisher {
-    fn new(
-        name: &'static str,
-        subscribers: SocketAddr,
-        target: &str,
-        door: SocketAddr,
-        (path, body): (&str, &str),
-        pace: Duration,
-    ) -> Self {
-        let exchange = Exchange::text(subscribers, target, TEXT);
-        Self {
-            name,
-            sockets: (0..SUBSCRIBERS)
-                .map(|n| {
-                    std::thread::sleep(pace);
-                    exchange.connect(n)
-                })
-                .collect(),
-            exchange,
-            door,
-            publication: wire::post(path, "application/json", body),
-        }
+    /// Publishes, and takes the frame that comes to a subscriber: from then on it is what comes to everyone.
+    fn take_frame(&mut self) -> Vec<u8> {
+        let mut socket = self.exchange.connect(0);
+        let door = TcpStream::connect(self.door).unwrap();
+        let publish = || publish(door, &self.publication);
+        let frame = self.exchange.first_frame(&mut socket, publish);
+        self.exchange.answer.clone_from(&frame);
+        // The others got it, too.
+        let got = self.exchange.receive(&mut self.sockets, PATIENCE, || {});
+        assert_eq!(got.answers.len(), SUBSCRIBERS);
+        frame
     }
 
     fn measure(&mut self, rates: &mut Vec<f64>, lasts: &mut Vec<Duration>) {
@@ -166,14 +293,16 @@ impl Publisher {
     }
 
     fn publish(&mut self, patience: Duration) -> Measured {
-        let mut door = TcpStream::connect(self.door).unwrap();
-        let publication = &self.publication;
-        self.exchange.receive(&mut self.sockets, patience, move || {
-            door.write_all(publication).unwrap();
-            let mut answer = [0; 1024];
-            let n = door.read(&mut answer).unwrap();
-            let answer = String::from_utf8_lossy(&answer[..n]);
-            assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
-        })
+        let door = TcpStream::connect(self.door).unwrap();
+        let publish = || publish(door, &self.publication);
+        self.exchange.receive(&mut self.sockets, patience, publish)
     }
+}
+
+fn publish(mut door: TcpStream, publication: &[u8]) {
+    door.write_all(publication).unwrap();
+    let mut answer = [0; 1024];
+    let n = door.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..n]);
+    assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
 }

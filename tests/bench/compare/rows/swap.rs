@@ -49,7 +49,7 @@ pub async fn rows() -> Vec<Row> {
                 rounds: swapped.iter().map(|at| p99(*at - second)).collect(),
             },
         ],
-        targets: vec![Target {
+        targets: vec![Target::Multiple {
             of: "in the second before",
             ratio: 1.3,
         }],

@@ -1,0 +1,409 @@
+//! Each rule by itself.
+
+use super::super::testing::{End, Reading, client_frame, read};
+use super::super::{BINARY, CONTINUATION, Data, FIN, PONG, RSV1, TEXT};
+use super::*;
+
+const RULES: Rules = Rules {
+    max_message: 100_000,
+    inflates: false,
+};
+const INFLATING: Rules = Rules {
+    inflates: true,
+    ..RULES
+};
+
+fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    client_frame(first, [0x37, 0xfa, 0x21, 0x3d], payload.as_ref())
+}
+
+/// A header with this length field, and nothing else.
+fn header(first: u8, length: &[u8]) -> Vec<u8> {
+    [&[first], length, &[1, 2, 3, 4]].concat()
+}
+
+fn text(text: &str) -> Incoming {
+    Incoming::Message(Data::Text(text.into()))
+}
+
+fn binary(bytes: &'static [u8]) -> Incoming {
+    Incoming::Message(Data::Binary(Bytes::from_static(bytes)))
+}
+
+/// What comes of these bytes, however they are cut.
+fn outcome(bytes: &[u8], rules: Rules) -> Reading {
+    let whole = read(bytes, rules, &[usize::MAX]);
+    for size in [1, 2, 3, 5, 7, 64, 1000] {
+        assert_eq!(read(bytes, rules, &[size]), whole, "in pieces of {size}");
+    }
+    whole
+}
+
+fn events(bytes: &[u8], rules: Rules) -> Vec<Incoming> {
+    let reading = outcome(bytes, rules);
+    assert!(!matches!(reading.end, End::Refused(_)), "{reading:?}");
+    reading.events
+}
+
+/// The refusal at the end of these bytes, no sooner.
+fn refusal(bytes: &[u8], rules: Rules) -> Violation {
+    let before = &bytes[..bytes.len() - 1];
+    assert_eq!(outcome(before, rules).end, End::Waiting);
+    assert!(matches!(outcome(bytes, rules).end, End::Refused(_)));
+    let mut decoder = Decoder::new(rules);
+    let mut bytes = bytes.to_vec();
+    let mut input = bytes.as_mut_slice();
+    loop {
+        match decoder.decode(input) {
+            Ok((taken, _)) => input = &mut input[taken..],
+            Err(violation) => return violation,
+        }
+    }
+}
+
+fn assert_protocol_error(bytes: &[u8], rules: Rules, what: &'static str) {
+    assert_eq!(refusal(bytes, rules), Violation::Protocol(what));
+}
+
+#[test]
+fn the_examples_of_the_specification() {
+    // RFC 6455 section 5.7.
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(events(&hello, RULES), [text("Hello")]);
+    let ping = [0x89, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(events(&ping, RULES), [Incoming::Ping("Hello".into())]);
+}
+
+#[test]
+fn lengths_at_the_edges_of_their_forms() {
+    for length in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+        let payload: Vec<_> = (0..length).map(|n| n as u8).collect();
+        let expected = Incoming::Message(Data::Binary(payload.clone().into()));
+        assert_eq!(
+            events(&frame(FIN | BINARY, &payload), RULES),
+            [expected],
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn fragments_with_control_frames_between_them() {
+    let bytes = [
+        frame(TEXT, "a"),
+        frame(FIN | PING, "?"),
+        frame(CONTINUATION, ""),
+        frame(FIN | PONG, ""),
+        frame(FIN | CONTINUATION, "b"),
+        frame(FIN | BINARY, [1]),
+        frame(FIN | CLOSE, ""),
+    ];
+    let expected = [
+        Incoming::Fragment,
+        Incoming::Ping("?".into()),
+        Incoming::Fragment,
+        Incoming::Pong(Bytes::new()),
+        text("ab"),
+        binary(&[1]),
+        Incoming::Close(None),
+    ];
+    assert_eq!(events(&bytes.concat(), RULES), expected);
+}
+
+#[test]
+fn first_bytes_that_must_not_be() {
+    for opcode in [3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf] {
+        assert_protocol_error(&[FIN | opcode], RULES, "an unknown opcode");
+    }
+    for reserved in [0x10, 0x20, 0x40, 0x70] {
+        for opcode in [TEXT, BINARY, PING, CLOSE] {
+            assert_protocol_error(&[FIN | reserved | opcode], RULES, "a reserved bit is set");
+        }
+    }
+    for opcode in [CLOSE, PING, PONG] {
+        assert_protocol_error(&[opcode], RULES, "a control frame in fragments");
+    }
+    assert_protocol_error(&[FIN | CONTINUATION], RULES, "there is no message to continue");
+    let begun = frame(TEXT, "a");
+    let two = [begun.as_slice(), &[FIN | TEXT]].concat();
+    assert_protocol_error(&two, RULES, "a message begins inside another");
+    let ended = [begun, frame(FIN | CONTINUATION, ""), vec![CONTINUATION]].concat();
+    assert_protocol_error(&ended, RULES, "there is no message to continue");
+}
+
+#[test]
+fn the_bit_of_compression_is_for_the_first_frame_of_a_message() {
+    let begun = frame(RSV1 | TEXT, "");
+    let on_next = [begun.as_slice(), &[FIN | RSV1 | CONTINUATION]].concat();
+    assert_protocol_error(&on_next, INFLATING, "a reserved bit is set");
+    assert_protocol_error(&[FIN | RSV1 | PING], INFLATING, "a reserved bit is set");
+    assert_protocol_error(&[FIN | RSV1 | 0x20 | TEXT], INFLATING, "a reserved bit is set");
+    // Uncompressed messages may come all the same (RFC 7692 section 6).
+    assert_eq!(events(&frame(FIN | TEXT, "a"), INFLATING), [text("a")]);
+}
+
+#[test]
+fn lengths_that_must_not_be() {
+    let not_shortest = "a length that is not in its shortest form";
+    assert_protocol_error(&[FIN | TEXT, 0x80 | 126, 0, 125], RULES, not_shortest);
+    let with_64_bits = [FIN | TEXT, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    assert_protocol_error(&with_64_bits, RULES, not_shortest);
+    let too_many_bits = [FIN | TEXT, 0x80 | 127, 0x80, 0, 0, 0, 0, 1, 0, 0];
+    assert_protocol_error(&too_many_bits, RULES, "a length over 63 bits");
+    assert_protocol_error(&[FIN | PING, 0x80 | 126], RULES, "a control frame over 125 bytes");
+    assert_protocol_error(
+        &[FIN | CLOSE, 0x80 | 127],
+        RULES,
+        "a control frame over 125 bytes",
+    );
+    assert_protocol_error(&[FIN | TEXT, 5], RULES, "a frame without a mask");
+}
+
+#[test]
+fn what_is_too_large_is_refused_by_its_header() {
+    let rules = Rules {
+        max_message: 1000,
+        ..RULES
+    };
+    let too_large = Violation::TooLarge { max: 1000 };
+    assert_eq!(
+        refusal(&header(FIN | TEXT, &[0xfe, 0x03, 0xe9]), rules),
+        too_large
+    );
+    let most = [0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+    assert_eq!(refusal(&header(FIN | BINARY, &most), rules), too_large);
+    let begun = frame(BINARY, [0; 900]);
+    let next = [begun.clone(), header(CONTINUATION, &[0x80 | 101])].concat();
+    assert_eq!(refusal(&next, rules), too_large);
+    // A frame of the largest size cannot overflow what was there before.
+    let next = [begun.clone(), header(CONTINUATION, &most)].concat();
+    assert_eq!(refusal(&next, rules), too_large);
+    let allowed = [begun, frame(FIN | CONTINUATION, [0; 100])].concat();
+    assert_eq!(events(&allowed, rules), [Incoming::Fragment, binary(&[0; 1000])]);
+    // Control frames are no part of it.
+    let small = Rules {
+        max_message: 0,
+        ..RULES
+    };
+    let both = [frame(FIN | PING, "?"), frame(FIN | TEXT, "")].concat();
+    assert_eq!(events(&both, small), [Incoming::Ping("?".into()), text("")]);
+}
+
+#[test]
+fn text_that_is_none_is_refused_by_its_first_wrong_byte() {
+    let wrong: [&[u8]; 9] = [
+        b"ab\x80",
+        b"\xc0",
+        b"\xc3\x28",
+        b"\xe0\x80",
+        b"\xed\xa0",
+        b"\xf4\x90",
+        b"\xf5",
+        "κόσμε\u{10ffff}\u{feff}".as_bytes(),
+        b"\xf0\x9f\x98\x41",
+    ];
+    for text in wrong {
+        let mut text = text.to_vec();
+        if str::from_utf8(&text).is_ok() {
+            text.push(0xff);
+        }
+        // More was announced, which need not come.
+        let whole = frame(FIN | TEXT, [text.as_slice(), b"..."].concat());
+        let cut = &whole[..whole.len() - 3];
+        assert_eq!(refusal(cut, RULES), Violation::Utf8, "{text:?}");
+        assert_eq!(outcome(&whole, RULES).end, End::Refused(1007), "{text:?}");
+    }
+}
+
+#[test]
+fn characters_may_be_cut_but_not_at_the_end() {
+    let whole = "aé€😀".as_bytes();
+    for at in 0..=whole.len() {
+        let (one, two) = whole.split_at(at);
+        let bytes = [
+            frame(TEXT, one),
+            frame(FIN | PING, ""),
+            frame(FIN | CONTINUATION, two),
+        ]
+        .concat();
+        let expected = [Incoming::Fragment, Incoming::Ping(Bytes::new()), text("aé€😀")];
+        assert_eq!(events(&bytes, RULES), expected, "{at}");
+        let is_cut = str::from_utf8(one).is_err();
+        let end = outcome(&frame(FIN | TEXT, one), RULES).end;
+        assert_eq!(end == End::Refused(1007), is_cut, "{at}");
+        // The same behind a fragment, where nothing comes that would tell.
+        let ended = [frame(TEXT, one), frame(FIN | CONTINUATION, "")].concat();
+        assert_eq!(outcome(&ended, RULES).end == End::Refused(1007), is_cut, "{at}");
+    }
+}
+
+#[test]
+fn close_frames() {
+    let close = |code: u16, reason: &[u8]| frame(FIN | CLOSE, [&code.to_be_bytes(), reason].concat());
+    assert_eq!(events(&frame(FIN | CLOSE, ""), RULES), [Incoming::Close(None)]);
+    for code in (1000..=1003).chain(1007..=1014).chain([3000, 4000, 4999]) {
+        let expected = Incoming::Close(Some((code, "é".into())));
+        assert_eq!(events(&close(code, "é".as_bytes()), RULES), [expected]);
+    }
+    for code in [
+        0,
+        999,
+        1004,
+        1005,
+        1006,
+        1015,
+        1016,
+        1100,
+        2000,
+        2999,
+        5000,
+        u16::MAX,
+    ] {
+        assert_protocol_error(&close(code, b"a"), RULES, "a close code that must not be sent");
+    }
+    assert_protocol_error(&frame(FIN | CLOSE, [3]), RULES, "half a close code");
+    assert_eq!(refusal(&close(1000, b"\xc3"), RULES), Violation::Utf8);
+}
+
+#[test]
+fn the_examples_of_compression() {
+    // RFC 7692 sections 7.2.3.1 to 7.2.3.6.
+    let examples: [(&[u8], &str); 7] = [
+        (&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], "Hello"),
+        (
+            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
+            "Hello",
+        ),
+        (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00], "Hello"),
+        (
+            &[
+                0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
+            ],
+            "Hello",
+        ),
+        (&[0x00], ""),
+        // And what is not there.
+        (&[], ""),
+        (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], "Hello"),
+    ];
+    for (compressed, expected) in examples {
+        assert_eq!(
+            events(&frame(FIN | RSV1 | TEXT, compressed), INFLATING),
+            [text(expected)]
+        );
+        let (one, two) = compressed.split_at(compressed.len() / 2);
+        let fragments = [frame(RSV1 | TEXT, one), frame(FIN | CONTINUATION, two)].concat();
+        let expected = [Incoming::Fragment, text(expected)];
+        assert_eq!(events(&fragments, INFLATING), expected);
+    }
+}
+
+#[test]
+fn compressed_messages_that_are_none() {
+    let wrong: [&[u8]; 4] = [
+        // No type of block.
+        &[0x06],
+        // Cut.
+        &[0xf2, 0x48, 0xcd],
+        // What had to be left out at the end.
+        &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x00, 0xff, 0xff],
+        // Back to before the beginning.
+        &[0x02, 0x63, 0x00],
+    ];
+    for compressed in wrong {
+        let bytes = frame(FIN | RSV1 | BINARY, compressed);
+        assert_eq!(refusal(&bytes, INFLATING), Violation::Deflate, "{compressed:?}");
+    }
+    let no_text = [0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00];
+    assert_eq!(
+        refusal(&frame(FIN | RSV1 | TEXT, no_text), INFLATING),
+        Violation::Utf8
+    );
+    assert_eq!(
+        events(&frame(FIN | RSV1 | BINARY, no_text), INFLATING),
+        [binary(&[0xff])]
+    );
+    let rules = Rules {
+        max_message: 4,
+        ..INFLATING
+    };
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    assert_eq!(
+        refusal(&frame(FIN | RSV1 | TEXT, hello), rules),
+        Violation::TooLarge { max: 4 }
+    );
+}
+
+#[test]
+fn a_message_begins_with_its_first_byte_and_ends_with_its_last() {
+    let bytes = [
+        frame(FIN | PING, "?"),
+        frame(TEXT, "a"),
+        frame(FIN | PING, ""),
+        frame(FIN, "b"),
+    ];
+    let mut decoder = Decoder::new(RULES);
+    let ping = bytes[0].len();
+    let end = bytes.concat().len();
+    for (at, byte) in bytes.concat().into_iter().enumerate() {
+        assert_eq!(decoder.is_in_message(), at > ping, "{at}");
+        assert_eq!(decoder.held() > 0, at != 0 && at != ping, "{at}");
+        decoder.decode(&mut [byte]).expect("valid");
+    }
+    assert!(!decoder.is_in_message(), "{end}");
+    assert_eq!(decoder.held(), 0);
+    assert_eq!(decoder.decode(&mut []), Ok((0, None)));
+}
+
+#[test]
+fn memory_follows_what_has_come() {
+    let mut decoder = Decoder::new(Rules {
+        max_message: 1 << 30,
+        ..RULES
+    });
+    let mut start = header(FIN | BINARY, &[0xff, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff]);
+    decoder.decode(&mut start).expect("valid");
+    let box_alone = decoder.held();
+    assert!(box_alone <= 200, "{box_alone}");
+    for pieces in 1..100 {
+        decoder.decode(&mut [0; 1000]).expect("valid");
+        assert!(decoder.held() <= box_alone + 2 * 1000 * pieces);
+    }
+    // Empty fragments take nothing.
+    let mut decoder = Decoder::new(RULES);
+    for first in [TEXT, CONTINUATION, CONTINUATION] {
+        decoder.decode(&mut frame(first, "")).expect("valid");
+        assert_eq!(decoder.held(), box_alone);
+    }
+}
+
+#[test]
+fn sizes() {
+    assert_eq!(size_of::<Decoder>(), 24);
+    assert_eq!(size_of::<Incoming>(), 48);
+}
+
+#[test]
+fn masks_begin_anywhere() {
+    let context = Context {
+        inflates: false,
+        is_in_message: false,
+    };
+    for size in 0..40_u8 {
+        let (mut header, _) = header::parse(&[FIN | BINARY, 0x80 | size, 1, 2, 4, 8], context)
+            .expect("valid")
+            .expect("whole");
+        let expected: Vec<_> = [1, 2, 4, 8].into_iter().cycle().take(size.into()).collect();
+        for at in 0..=size.into() {
+            let mut header = header;
+            let mut bytes = vec![0; size.into()];
+            let (one, two) = bytes.split_at_mut(at);
+            mask::unmask(one, header.mask);
+            header.pass(at);
+            mask::unmask(two, header.mask);
+            assert_eq!(bytes, expected, "{size}, {at}");
+        }
+        header.pass(size.into());
+        assert_eq!(header.left, 0);
+    }
+}
