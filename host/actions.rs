@@ -96,9 +96,6 @@ impl Actions {
             }
             Action::Respond(_) => return left_out(plugin, "respond", "there is no push to answer"),
             Action::Reply(_) => return left_out(plugin, "reply", "there is no connection to answer"),
-            Action::Accept { .. } | Action::Reject(_) => {
-                return left_out(plugin, "accept", "there is no handshake to answer");
-            }
             // A dispatch keeps these to itself.
             Action::Next(_) | Action::Forward(_) | Action::Report(_) => return Effect::new("done"),
         };

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::config::OnFailure;
-use crate::message::{Action, Connection, Effect, Event, Exchange, Flow, Outcome, Payload, Request};
+use crate::message::{
+    Acceptance, Action, Admission, Connection, Decision, Effect, Event, Exchange, Flow, Outcome, Payload,
+    Request, Response,
+};
 use crate::plugin::{Call, CallResult, Chain};
 
 /// An event that is being handled.
@@ -27,7 +30,18 @@ pub struct Dispatch {
     queued: Option<oneshot::Receiver<CallResult>>,
     /// What became of the actions so far, for a report.
     effects: Vec<Effect>,
+    /// What was decided about a handshake. Boxed: other events have none.
+    verdict: Option<Box<Verdict>>,
     failed: bool,
+}
+
+/// What the plugins have decided about a handshake. Nothing at all means that the connection may open.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// In the order of the plugins; their actions went the way of all actions.
+    pub acceptances: Vec<Acceptance>,
+    /// The first one.
+    pub rejection: Option<Response>,
 }
 
 /// RFC 6455 section 7.4.1: the server met a condition that kept it from fulfilling the request.
@@ -73,6 +87,7 @@ impl Dispatch {
             onward: None,
             queued: None,
             effects: Vec::new(),
+            verdict: None,
             failed: false,
         }
     }
@@ -99,6 +114,11 @@ impl Dispatch {
         if self.is_reported() {
             self.effects.push(effect);
         }
+    }
+
+    /// What was decided about a handshake, once the last step is done.
+    pub fn into_verdict(self) -> Verdict {
+        self.verdict.map(|verdict| *verdict).unwrap_or_default()
     }
 
     /// Whether a plugin failed on the way.
@@ -208,13 +228,38 @@ impl Dispatch {
 
     fn take(&mut self, call: Call, event: &'static str) {
         match call {
-            // Behind a report there may be more to do.
-            Call::Done(Ok(mut actions)) => {
-                actions.extend(self.actions.by_ref());
-                self.actions = actions.into_iter();
-            }
+            Call::Done(Ok(Decision::Actions(actions))) => self.queue(actions),
+            Call::Done(Ok(Decision::Admission(admission))) => self.admit(*admission),
             Call::Queued(result) => self.queued = Some(result),
             Call::Done(Err(cause)) => self.fail(&cause, event),
+        }
+    }
+
+    /// The actions are done next. After a report there may be more to do.
+    fn queue(&mut self, mut actions: Vec<Action>) {
+        actions.extend(self.actions.by_ref());
+        self.actions = actions.into_iter();
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        match admission {
+            Admission::Next(actions) => {
+                self.onward.get_or_insert(None);
+                self.queue(actions);
+            }
+            Admission::Accept(mut acceptance) => {
+                self.queue(std::mem::take(&mut acceptance.actions));
+                self.verdict.get_or_insert_default().acceptances.push(acceptance);
+            }
+            Admission::Reject(response) => {
+                let verdict = self.verdict.get_or_insert_default();
+                verdict.rejection.get_or_insert(response);
+            }
+            Admission::Ask(exchange) => self.exchanges.push_back(exchange),
+            Admission::Unsupported(name) => {
+                self.onward.get_or_insert(None);
+                self.queue(vec![Action::Unsupported(name)]);
+            }
         }
     }
 

@@ -216,17 +216,43 @@ pub enum Action {
     },
     /// Tell the plugin what became of the actions before this one, with this context.
     Report(Payload),
-    /// Let a connection open: what a handshake's `accept` means.
-    Accept {
-        /// The subprotocol that is agreed on.
-        subprotocol: Option<String>,
-        /// For the answer to the handshake.
-        headers: Headers,
-    },
-    /// Answer a handshake with this instead.
-    Reject(Response),
     /// An action that this host does not know, by name.
     Unsupported(String),
+}
+
+/// A connection that may open. See `acceptance` in `wit/handshakes.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// The subprotocol that is agreed on.
+    pub subprotocol: Option<String>,
+    /// For the answer to the handshake.
+    pub headers: Headers,
+    /// Done once the connection is open.
+    pub actions: Vec<Action>,
+}
+
+/// What a plugin wants to become of a handshake. See `admission` in `wit/handshakes.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Hand it on to the next plugin. The actions are done once the connection is open.
+    Next(Vec<Action>),
+    /// Open the connection.
+    Accept(Acceptance),
+    /// Answer the handshake with this instead.
+    Reject(Response),
+    /// Ask an upstream first.
+    Ask(Exchange),
+    /// An admission that this host does not know, by name. Counts as `Next`.
+    Unsupported(String),
+}
+
+/// What a handler of a plugin returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// About most events.
+    Actions(Vec<Action>),
+    /// About a handshake. Boxed: it is rare and large.
+    Admission(Box<Admission>),
 }
 
 /// What became of an action: a word, and more by name. See `effect` in `wit/reports.wit`.

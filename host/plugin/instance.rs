@@ -12,7 +12,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{Exports, Hooks, InterestOut};
 use super::guest::{Guest, OutOfTime};
-use crate::message::{Action, Event};
+use crate::message::{Action, Decision, Event};
 
 /// Mean number of calls of an instance.
 const CALLS: u64 = 1_000_000;
@@ -110,11 +110,11 @@ impl Instance {
     }
 
     /// Calls the handler of an event. After an error the instance must not be used again.
-    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> Result<Vec<Action>, CallError> {
+    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> Result<Decision, CallError> {
         self.begin();
         self.calls_left = self.calls_left.saturating_sub(1);
         match self.hooks.handle(&mut self.store, event, facts) {
-            Ok(actions) => Ok(actions.unwrap_or_else(|| vec![Action::Next(None)])),
+            Ok(decision) => Ok(decision.unwrap_or_else(|| Decision::Actions(vec![Action::Next(None)]))),
             Err(error) => Err(explain(&error, self.store.data())),
         }
     }

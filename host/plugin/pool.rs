@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::instance::{CallError, Instance};
 use super::version::Version;
-use crate::message::{Action, Event};
+use crate::message::{Decision, Event};
 
 /// Threads beyond this number share one place. There is one thread a core, and two for each slow plugin.
 const PLACES: usize = 64;
@@ -35,7 +35,7 @@ const SLOW_WEIGHT: u32 = 8;
 const SLOW_MARK: u32 = 64;
 
 /// What a call comes to.
-pub type CallResult = Result<Vec<Action>, CallError>;
+pub type CallResult = Result<Decision, CallError>;
 
 /// A call that was made, or that waits for its turn.
 pub enum Call {
