@@ -15,6 +15,7 @@ mod history;
 mod imports;
 mod instance;
 mod keyvalue;
+mod lane;
 mod load;
 mod loader;
 mod pool;
@@ -47,11 +48,10 @@ use watch::Watch;
 
 pub use engine::EngineError;
 pub use guest::Connections;
-pub use instance::CallError;
+pub use instance::{CallError, CallResult};
 pub use load::LoadError;
-pub use pool::{Call, CallResult};
 pub use report::{Report, State};
-pub use version::Version;
+pub use version::{Call, Version};
 
 /// The built-in plugins, compiled by `plugins/build --embed` so that building the gateway needs no WebAssembly toolchain.
 const DEFAULT: &[u8] = include_bytes!("../plugins/default/default.wasm");

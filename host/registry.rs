@@ -6,6 +6,7 @@
 
 mod envelope;
 mod history;
+mod position;
 mod topic;
 mod topics;
 
@@ -20,7 +21,8 @@ use tokio::sync::Notify;
 use crate::config::SlowClients;
 use crate::message::{Connection, ConnectionId, Payload};
 use crate::send_queue::{Outbound, SendQueue, Total};
-pub use history::{Position, Retention};
+pub use history::Retention;
+pub use position::Position;
 use topic::Topic;
 
 /// The topic that everyone is in.

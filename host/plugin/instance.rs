@@ -55,6 +55,9 @@ pub enum CallError {
     Overloaded(usize),
 }
 
+/// What a call comes to.
+pub type CallResult = Result<Decision, CallError>;
+
 impl CallError {
     /// The kind, as metrics name it.
     pub fn kind(&self) -> &'static str {
@@ -110,7 +113,7 @@ impl Instance {
     }
 
     /// Calls the handler of an event. After an error the instance must not be used again.
-    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> Result<Decision, CallError> {
+    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> CallResult {
         self.begin();
         self.calls_left = self.calls_left.saturating_sub(1);
         match self.hooks.handle(&mut self.store, event, facts) {

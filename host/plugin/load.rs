@@ -21,10 +21,9 @@ use super::bindings::{Exports, InterestOut, PACKAGE, VERSION};
 use super::engine::Engine;
 use super::guest::Guest;
 use super::instance::{CallError, Instance};
-use super::pool::Pool;
 use super::probation::Probation;
 use super::sockets::{self, SOCKETS};
-use super::version::{FrameKinds, Interest, Version};
+use super::version::{FrameKinds, Instances, Interest, Version};
 use crate::config::{PathPattern, Policy};
 use crate::message::Connection;
 use crate::metrics::Metrics;
@@ -161,7 +160,7 @@ pub(super) fn load(
         probation,
         code,
         shared: engine.shared.clone(),
-        pool: Pool::new(first),
+        instances: Instances::new(first),
         counters: metrics.plugin(&name),
         metrics: metrics.clone(),
         name,

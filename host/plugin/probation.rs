@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::pool::CallResult;
+use super::instance::CallResult;
 use crate::config;
 
 /// Fewer calls than these tell nothing.

@@ -1,15 +1,18 @@
 //! One version of one plugin: checked code with its settings, which serves until the last event that began on it is done.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use wasmtime::component::InstancePre;
 
 use super::bindings::Exports;
 use super::guest::{Guest, Shared};
-use super::instance::{CallError, Instance};
-use super::pool::{Call, CallResult, Place, Pool};
+use super::instance::{CallError, CallResult, Instance};
+use super::lane::{self, Lane, Slowness};
+use super::pool::Pool;
 use super::probation::{Failure, Probation, Verdict};
 use crate::config::{OnFailure, PathPattern};
 use crate::message::{Connection, Event, Outcome, Payload};
@@ -37,9 +40,54 @@ pub struct Version {
     pub(super) settings: Vec<(String, String)>,
     pub(super) code: InstancePre<Guest>,
     pub(super) shared: Arc<Shared>,
-    pub(super) pool: Pool,
+    pub(super) instances: Instances,
     pub(super) counters: PluginMetrics,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// A call that was made, or that waits for its turn.
+pub enum Call {
+    /// Done.
+    Done(CallResult),
+    /// Its end comes by this channel.
+    Queued(oneshot::Receiver<CallResult>),
+}
+
+/// The instances of a version, and on which threads they are called: the usual plugin on the thread that has the event, one
+/// that is found to be slow on threads of its own.
+pub(super) struct Instances {
+    pool: Pool<Slot>,
+    is_slow: AtomicBool,
+    lane: OnceLock<Lane<Job>>,
+}
+
+/// What one thread keeps for a version.
+#[derive(Default)]
+struct Slot {
+    instance: Option<Instance>,
+    /// How long the calls took that the metrics have not been told of. Those are for all threads, which would wait for each
+    /// other if they told each call.
+    untold: Vec<Duration>,
+    slowness: Slowness,
+}
+
+struct Job {
+    event: Event,
+    done: oneshot::Sender<CallResult>,
+}
+
+impl Instances {
+    /// Begins with the instance that was made to try the version out.
+    pub(super) fn new(first: Instance) -> Self {
+        Self {
+            pool: Pool::new(Slot {
+                instance: Some(first),
+                ..Slot::default()
+            }),
+            is_slow: AtomicBool::new(false),
+            lane: OnceLock::new(),
+        }
+    }
 }
 
 /// Which events a version wants, and what it wants to know with them.
@@ -100,10 +148,29 @@ impl Version {
 
     /// Calls the handler of an event: here and now, or in its turn if the version is slow.
     pub fn call(self: &Arc<Self>, event: &Event) -> Call {
-        if self.pool.is_slow() {
-            self.pool.queue(self, event)
+        if self.is_slow() {
+            self.call_on_lane(event)
         } else {
             Call::Done(self.call_here(event))
+        }
+    }
+
+    fn call_on_lane(self: &Arc<Self>, event: &Event) -> Call {
+        let lane = self.instances.lane.get_or_init(|| {
+            let version = Arc::downgrade(self);
+            // The caller of the event holds the version; when it does not any more, nobody waits for the result.
+            Lane::start(move |job: Job| {
+                if let Some(version) = version.upgrade() {
+                    let _ = job.done.send(version.call_here(&job.event));
+                }
+            })
+        });
+        let (done, result) = oneshot::channel();
+        let event = event.clone();
+        if lane.push(Job { event, done }) {
+            Call::Queued(result)
+        } else {
+            Call::Done(Err(CallError::Overloaded(lane::LENGTH)))
         }
     }
 
@@ -111,7 +178,7 @@ impl Version {
     /// alone, for benchmarks.
     #[doc(hidden)]
     pub fn check_out(&self) -> bool {
-        self.pool.place().instance.is_some()
+        self.instances.pool.slot().instance.is_some()
     }
 
     /// How many calls have been made.
@@ -127,12 +194,14 @@ impl Version {
 
     /// Instances now, and their memory together in bytes.
     pub fn usage(&self) -> (usize, usize) {
-        self.pool.usage()
+        let memory = |slot: &Slot| slot.instance.as_ref().map(Instance::memory);
+        let memories = self.instances.pool.all().filter_map(|slot| memory(&slot));
+        memories.fold((0, 0), |(n, sum), memory| (n + 1, sum + memory))
     }
 
     /// Whether it is called on threads of its own.
     pub fn is_slow(&self) -> bool {
-        self.pool.is_slow()
+        self.instances.is_slow.load(Ordering::Relaxed)
     }
 
     /// Whether it is still on trial.
@@ -155,14 +224,14 @@ impl Version {
         }
     }
 
-    pub(super) fn call_here(&self, event: &Event) -> CallResult {
-        let mut place = self.pool.place();
+    fn call_here(&self, event: &Event) -> CallResult {
+        let mut slot = self.instances.pool.slot();
         let started = Instant::now();
-        let result = self.call_at(&mut place, event);
+        let result = self.call_in(&mut slot, event);
         let took = started.elapsed();
-        place.untold.push(took);
-        if place.untold.len() >= TOLD_TOGETHER {
-            self.tell(&mut place);
+        slot.untold.push(took);
+        if slot.untold.len() >= TOLD_TOGETHER {
+            self.tell(&mut slot);
         }
         if let Err(error) = &result {
             self.counters.failure(error.kind());
@@ -170,35 +239,37 @@ impl Version {
         if let Some(probation) = &self.probation {
             probation.count(&result);
         }
-        if self.pool.learn(&mut place, took, &result) {
+        let is_out_of_time = matches!(result, Err(CallError::Time(_)));
+        if slot.slowness.count(took, is_out_of_time) && !self.instances.is_slow.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(plugin = &*self.name, last_call = ?took, "slow plugin: it gets threads of its own");
         }
         result
     }
 
-    /// Tells the metrics of all calls but those of places that are being called in: these are told later.
+    /// Tells the metrics of all calls except those in slots that are in use: these are told later.
     pub(super) fn tell_all(&self) {
-        for mut place in self.pool.at_rest() {
-            self.tell(&mut place);
+        for mut slot in self.instances.pool.at_rest() {
+            self.tell(&mut slot);
         }
     }
 
-    fn tell(&self, place: &mut Place) {
-        self.counters.calls.inc_by(place.untold.len() as u64);
-        for took in place.untold.drain(..) {
+    fn tell(&self, slot: &mut Slot) {
+        self.counters.calls.inc_by(slot.untold.len() as u64);
+        for took in slot.untold.drain(..) {
             self.counters.duration.observe(took.as_secs_f64());
         }
     }
 
-    fn call_at(&self, place: &mut Place, event: &Event) -> CallResult {
-        let instance = match &mut place.instance {
+    fn call_in(&self, slot: &mut Slot, event: &Event) -> CallResult {
+        let instance = match &mut slot.instance {
             Some(instance) if !instance.is_spent() => instance,
             kept => self.renew(kept)?,
         };
         let result = instance.handle(event, &self.interest.facts);
         if result.is_err() {
             // A trapped instance cannot be entered again.
-            place.instance = None;
+            slot.instance = None;
         }
         result
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::history::{History, Position, Retention};
+use super::history::{History, Retention};
+use super::position::Position;
 use super::{Entry, Published, envelope, lock};
 use crate::config::SlowClients;
 use crate::message::{Connection, Payload, Utf8Bytes};

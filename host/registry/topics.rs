@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
-use super::history::{Position, Retention};
+use super::history::Retention;
+use super::position::Position;
 use super::topic::{self, Added, Removed, Topic};
 use super::{EVERYONE, Entry, Kept, PRESENCE, Published, Registry, SendError, is_name, lock};
 use crate::config::SlowClients;
