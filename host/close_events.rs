@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::actions::{self, Actions};
+use crate::backoff::pause;
 use crate::config::Closings;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Exchange, Failure, Outcome};
@@ -230,7 +231,7 @@ impl CloseEvents {
                 );
             }
             Some(cause) => {
-                let pause = pause(close_event.tries);
+                let pause = pause(FIRST_PAUSE, close_event.tries, LONGEST_PAUSE, fastrand::f64());
                 tracing::debug!(cause, ?pause, "a close event will be sent again");
                 self.actions.metrics.close_event("retried");
                 close_event.tries += 1;
@@ -291,12 +292,6 @@ fn failure(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Chance spreads those that failed together.
-fn pause(tries: u32) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(tries));
-    doubled.min(LONGEST_PAUSE).mul_f64(0.75 + fastrand::f64() / 2.0)
-}
-
 impl PartialEq for CloseEvent {
     fn eq(&self, other: &Self) -> bool {
         self.due == other.due
@@ -321,16 +316,6 @@ impl Ord for CloseEvent {
 mod tests {
     use super::*;
     use crate::message::{Payload, Response};
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        let seconds = |tries| pause(tries).as_secs_f64();
-        assert!((0.375..0.625).contains(&seconds(0)));
-        assert!((1.5..2.5).contains(&seconds(2)));
-        for tries in [10, 31, u32::MAX] {
-            assert!((7.5..=12.5).contains(&seconds(tries)));
-        }
-    }
 
     #[test]
     fn what_php_has_answered_is_not_sent_again() {

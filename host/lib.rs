@@ -16,6 +16,7 @@
 
 pub mod actions;
 pub mod app;
+mod backoff;
 pub mod close_events;
 pub mod config;
 pub mod dispatch;

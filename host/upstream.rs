@@ -6,20 +6,19 @@
 pub mod fastcgi;
 mod guard;
 mod http;
-mod pause;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::backoff::pause;
 use crate::config::{self, UpstreamUrl};
 use crate::message::{Failure, Flow, Outcome, Request, Response};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use fastcgi::FastCgi;
 use guard::{Guard, Pass};
 use http::{Http, HttpError};
-use pause::pause;
 
 /// Tells the application when the gateway stops waiting for its answer: seconds since 1970, with milliseconds.
 const DEADLINE: &str = "aileron-deadline";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
@@ -17,16 +17,20 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
     ("signal", &[]),
     ("telemetry", &["config"]),
     ("websocket", &[]),
+    ("backoff", &[]),
     ("send_queue", &["message"]),
     ("registry", &["message", "config", "send_queue"]),
     ("plugin", &["message", "metrics", "config"]),
-    ("upstream", &["message", "metrics", "config"]),
+    ("upstream", &["message", "metrics", "config", "backoff"]),
     ("dispatch", &["message", "config", "plugin"]),
     (
         "actions",
         &["message", "metrics", "dispatch", "registry", "upstream"],
     ),
-    ("close_events", &["message", "config", "actions", "dispatch"]),
+    (
+        "close_events",
+        &["message", "config", "backoff", "actions", "dispatch"],
+    ),
     (
         "schedule",
         &["message", "config", "actions", "dispatch", "plugin"],

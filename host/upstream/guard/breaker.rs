@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::pause::pause;
+use crate::backoff::pause;
 
 /// The longest time for which nothing is asked, unless the first is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
