@@ -113,9 +113,9 @@ impl App {
         let tls = load_tls(config)?;
         let gateway = Arc::new(Gateway::new(sessions, Settings::new(config), tls.clone()));
         let mut inherited = Inherited::from_env();
-        let mut listen = |index, place: &Listen| {
-            Listener::open(&mut inherited, index, place).map_err(|source| StartError::Listen {
-                address: place.clone(),
+        let mut listen = |index, address: &Listen| {
+            Listener::open(&mut inherited, index, address).map_err(|source| StartError::Listen {
+                address: address.clone(),
                 source,
             })
         };
@@ -176,17 +176,19 @@ impl App {
     }
 
     /// Where it listens and what for, in words.
-    pub fn places(&self) -> impl Iterator<Item = String> {
+    pub fn addresses(&self) -> impl Iterator<Item = String> {
         let (ws, http) = match self.tls {
             Some(_) => ("wss", "https"),
             None => ("ws", "http"),
         };
         self.listeners.iter().filter_map(move |(listener, role)| {
-            Some(match (role, listener.place().ok()?) {
-                (Role::Clients, place) => format!("{ws}://{place} for clients"),
-                (Role::Both, place) => format!("{ws}://{place} for clients, on {http}://{place} for pushes"),
+            Some(match (role, listener.address().ok()?) {
+                (Role::Clients, address) => format!("{ws}://{address} for clients"),
+                (Role::Both, address) => {
+                    format!("{ws}://{address} for clients, on {http}://{address} for pushes")
+                }
                 (Role::Push, Listen::Unix(path)) => format!("unix:{} for pushes", path.display()),
-                (Role::Push, place) => format!("http://{place} for pushes"),
+                (Role::Push, address) => format!("http://{address} for pushes"),
             })
         })
     }

@@ -23,7 +23,7 @@ use crate::dispatch::{Dispatch, Step};
 use crate::message::{Exchange, Failure, Outcome};
 
 /// Requests under way at a time.
-const PLACES: usize = 4;
+const IN_FLIGHT: usize = 4;
 /// The pause after the first try; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
@@ -167,10 +167,10 @@ impl CloseEvents {
 
     /// Delivers for ever.
     pub async fn run(self: Arc<Self>) {
-        let places = Arc::new(Semaphore::new(PLACES));
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut next = Instant::now();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
+            let Ok(permit) = permits.clone().acquire_owned().await else {
                 return;
             };
             let close_event = self.next().await;
@@ -180,7 +180,7 @@ impl CloseEvents {
             tokio::spawn(async move {
                 close_events.deliver(close_event).await;
                 close_events.one_less();
-                drop(place);
+                drop(permit);
             });
         }
     }

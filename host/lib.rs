@@ -31,4 +31,5 @@ pub mod service;
 pub mod session;
 pub mod signal;
 pub mod telemetry;
+mod token_bucket;
 pub mod upstream;

@@ -86,8 +86,8 @@ async fn run(
         (Err(error), _) => return fail(&error, 1),
         (_, Err(error)) => return fail(&error, 1),
     };
-    for place in app.places() {
-        tracing::info!("listening on {place}");
+    for address in app.addresses() {
+        tracing::info!("listening on {address}");
     }
     for upstream in &config.upstreams {
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");

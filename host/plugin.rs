@@ -6,12 +6,12 @@
 mod background;
 mod bindings;
 mod catalog;
+mod changelog;
 mod clock;
 mod compiled;
 mod directory;
 mod engine;
 mod guest;
-mod history;
 mod imports;
 mod instance;
 mod keyvalue;
@@ -40,7 +40,7 @@ use crate::metrics::Metrics;
 use catalog::{Catalog, Refusal};
 use directory::{Content, Stamps};
 use engine::Engine;
-use guest::{Limits, Shared};
+use guest::{InstanceLimits, Shared};
 use keyvalue::KeyValue;
 use loader::{Loader, Trial};
 use reload::Step;
@@ -107,7 +107,7 @@ impl Plugins {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, PluginsError> {
         let own = &config.plugins;
-        let limits = Limits {
+        let limits = InstanceLimits {
             time: own.time_limit,
             memory: own.memory_limit,
             // A frame may leave a plugin form-encoded, which is three times as long, and with an answer beside it.

@@ -3,7 +3,6 @@
 //! A session is one task. It is idle most of its life, so it keeps little: a small read buffer, an empty queue. It never
 //! ends because of a plugin or an upstream, only because of its peer, a `close` action or the shutdown.
 
-mod bucket;
 mod deadlines;
 mod end;
 mod goodbye;
@@ -34,7 +33,7 @@ use crate::dispatch::{Dispatch, Step};
 use crate::message::{Action, Connection, Effect, Event, Exchange, Payload};
 use crate::plugin::Plugins;
 use crate::send_queue::{Outbound, SendQueue};
-use bucket::Bucket;
+use crate::token_bucket::TokenBucket;
 use deadlines::{Deadlines, Due};
 use end::End;
 use intake::Intake;
@@ -134,7 +133,7 @@ impl Opened {
             pipeline: Pipeline::new(settings.in_flight),
             deadlines: Deadlines::new(settings.heartbeat, opened, fastrand::f64()),
             is_rearmed: true,
-            frames: Bucket::new(settings.max_frames_per_second, opened).map(Box::new),
+            frames: TokenBucket::new(settings.max_frames_per_second, opened).map(Box::new),
             leaving: None,
             settings,
         };
@@ -156,7 +155,7 @@ struct Session<'a, S> {
     /// The deadlines may ring earlier than it was set to.
     is_rearmed: bool,
     /// What the client may send; none for no limit.
-    frames: Option<Box<Bucket>>,
+    frames: Option<Box<TokenBucket>>,
     /// Code and reason of a close that waits until the frames that are being handled are answered.
     leaving: Option<Box<(u16, String)>>,
     settings: Arc<Settings>,

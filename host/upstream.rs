@@ -155,15 +155,15 @@ impl Upstream {
             }
         };
         // Whoever waited for a kept connection would be past the guard, and in no fair line.
-        let (places, places_key) = match &protocol {
+        let (slots, slots_key) = match &protocol {
             Protocol::FastCgi(_) if (1..config.max_requests).contains(&config.keep) => (config.keep, "keep"),
             _ => (config.max_requests, "max-requests"),
         };
         let metrics = metrics.upstream(&config.name);
         let settings = guard::Settings {
             name: &config.name,
-            places,
-            places_key,
+            slots,
+            slots_key,
             max_waiting: config.max_waiting,
             max_wait: config.max_wait,
             timeout: config.timeout,

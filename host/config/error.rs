@@ -1,4 +1,4 @@
-//! How complaints about the configuration read: the place, the line itself, what is wrong and what would be right.
+//! How complaints about the configuration read: the location, the line itself, what is wrong and what would be right.
 
 use std::fmt;
 use std::io;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// A configuration that cannot be used: where, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}{problem}")]
+#[error("{location}{problem}")]
 pub struct ConfigError {
-    place: Place,
+    location: Location,
     problem: ConfigProblem,
 }
 
@@ -26,7 +26,7 @@ pub enum ConfigProblem {
 
 /// Where the problem stands.
 #[derive(Debug)]
-enum Place {
+enum Location {
     Flag(&'static str),
     File(PathBuf),
     Line {
@@ -39,7 +39,7 @@ enum Place {
     Nowhere,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "{name}: "),
@@ -68,12 +68,12 @@ impl fmt::Display for Place {
 impl ConfigError {
     pub(super) fn flag(name: &'static str, problem: String) -> Self {
         Self {
-            place: Place::Flag(name),
+            location: Location::Flag(name),
             problem: ConfigProblem::Invalid(problem),
         }
     }
 
-    /// What is wrong, without the place.
+    /// What is wrong, without the location.
     pub fn problem(&self) -> &ConfigProblem {
         &self.problem
     }
@@ -88,7 +88,7 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError {
-            place: Place::File(path.to_owned()),
+            location: Location::File(path.to_owned()),
             problem: ConfigProblem::Unreadable(cause),
         })?;
         Ok(Self {
@@ -120,12 +120,12 @@ impl Source {
     /// A complaint, with the line if the span names one.
     pub(super) fn error(&self, span: Option<Range<usize>>, problem: String) -> ConfigError {
         let problem = ConfigProblem::Invalid(problem);
-        let place = match (&self.file, span.filter(|span| !span.is_empty())) {
+        let location = match (&self.file, span.filter(|span| !span.is_empty())) {
             (Some(file), Some(span)) => self.line(file, &span),
-            (Some(file), None) => Place::File(file.clone()),
-            (None, _) => Place::Nowhere,
+            (Some(file), None) => Location::File(file.clone()),
+            (None, _) => Location::Nowhere,
         };
-        ConfigError { place, problem }
+        ConfigError { location, problem }
     }
 
     /// A complaint of the TOML parser. It stands somewhere, if only where something is missing.
@@ -139,7 +139,7 @@ impl Source {
         self.error(span, plain)
     }
 
-    fn line(&self, file: &Path, span: &Range<usize>) -> Place {
+    fn line(&self, file: &Path, span: &Range<usize>) -> Location {
         let before = self.text.get(..span.start).unwrap_or_default();
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.text.get(start..).unwrap_or_default();
@@ -153,7 +153,7 @@ impl Source {
         let spanned = self.text.get(span.clone()).unwrap_or_default();
         // A span may reach over several lines; only the first is shown.
         let width = spanned.lines().next().unwrap_or_default().chars().count().max(1);
-        Place::Line {
+        Location::Line {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: column + 1,

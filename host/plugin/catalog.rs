@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::changelog::Change;
 use super::directory;
-use super::history::Change;
 use super::probation::Verdict;
 use super::reload::Known;
 use super::report::Report;

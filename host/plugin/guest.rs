@@ -37,7 +37,7 @@ pub trait Connections: Send + Sync {
 
 /// The bounds of one instance.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct InstanceLimits {
     /// CPU time of one call.
     pub(super) time: Duration,
     /// Linear memory, in bytes.
@@ -46,7 +46,7 @@ pub(super) struct Limits {
     pub(super) transfer: usize,
 }
 
-impl Limits {
+impl InstanceLimits {
     /// By the clock; longer than any call is let go on.
     pub(super) fn longest_call(&self) -> Duration {
         self.time * CLOCK_FACTOR + CLOCK_SLACK * 2
@@ -57,7 +57,7 @@ impl Limits {
 pub(super) struct Shared {
     pub(super) connections: Arc<dyn Connections>,
     pub(super) keyvalue: KeyValue,
-    pub(super) limits: Limits,
+    pub(super) limits: InstanceLimits,
     pub(super) clock: Arc<Clock>,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Guest {
     pub(super) shared: Arc<Shared>,
     pub(super) settings: WasiConfigVariables,
     pub(super) table: ResourceTable,
-    pub(super) memory: Memory,
+    pub(super) memory: MemoryLimiter,
     pub(super) budget: Budget,
     wasi: WasiCtx,
 }
@@ -90,7 +90,7 @@ impl Guest {
             plugin,
             settings: settings.iter().cloned().collect(),
             table: ResourceTable::new(),
-            memory: Memory {
+            memory: MemoryLimiter {
                 used: 0,
                 limit: shared.limits.memory,
                 refused: false,
@@ -115,7 +115,7 @@ impl WasiView for Guest {
 }
 
 /// Bounds the memory of an instance.
-pub(super) struct Memory {
+pub(super) struct MemoryLimiter {
     /// Bytes of linear memory now.
     pub(super) used: usize,
     limit: usize,
@@ -123,7 +123,7 @@ pub(super) struct Memory {
     pub(super) refused: bool,
 }
 
-impl ResourceLimiter for Memory {
+impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories_of_an_instance() {
-        let mut memory = Memory {
+        let mut memory = MemoryLimiter {
             used: 0,
             limit: 100,
             refused: false,

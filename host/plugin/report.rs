@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::history::History;
+use super::changelog::Changelog;
 use super::version::Version;
 use crate::config::OnFailure;
 
@@ -27,7 +27,7 @@ pub struct Report {
     /// When that was, by RFC 3339.
     pub last_error_at: Option<String>,
     /// What happened to the file, newest first.
-    pub(super) previous: History,
+    pub(super) previous: Changelog,
     /// What serves; none if nothing does.
     #[serde(flatten)]
     pub(super) service: Service,
@@ -99,7 +99,7 @@ impl Report {
             refused_hash: None,
             last_error: None,
             last_error_at: None,
-            previous: History::default(),
+            previous: Changelog::default(),
             service: Service::of(version),
         }
     }

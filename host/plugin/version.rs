@@ -56,14 +56,14 @@ pub enum Call {
 /// The instances of a version, and on which threads they are called: the usual plugin on the thread that has the event, one
 /// that is found to be slow on threads of its own.
 pub(super) struct Instances {
-    pool: Pool<Slot>,
+    pool: Pool<ThreadState>,
     is_slow: AtomicBool,
     lane: OnceLock<Lane<Job>>,
 }
 
 /// What one thread keeps for a version.
 #[derive(Default)]
-struct Slot {
+struct ThreadState {
     instance: Option<Instance>,
     /// How long the calls took that the metrics have not been told of. Those are for all threads, which would wait for each
     /// other if they told each call.
@@ -80,9 +80,9 @@ impl Instances {
     /// Begins with the instance that was made to try the version out.
     pub(super) fn new(first: Instance) -> Self {
         Self {
-            pool: Pool::new(Slot {
+            pool: Pool::new(ThreadState {
                 instance: Some(first),
-                ..Slot::default()
+                ..ThreadState::default()
             }),
             is_slow: AtomicBool::new(false),
             lane: OnceLock::new(),
@@ -194,7 +194,7 @@ impl Version {
 
     /// Instances now, and their memory together in bytes.
     pub fn usage(&self) -> (usize, usize) {
-        let memory = |slot: &Slot| slot.instance.as_ref().map(Instance::memory);
+        let memory = |slot: &ThreadState| slot.instance.as_ref().map(Instance::memory);
         let memories = self.instances.pool.all().filter_map(|slot| memory(&slot));
         memories.fold((0, 0), |(n, sum), memory| (n + 1, sum + memory))
     }
@@ -254,14 +254,14 @@ impl Version {
         }
     }
 
-    fn tell(&self, slot: &mut Slot) {
+    fn tell(&self, slot: &mut ThreadState) {
         self.counters.calls.inc_by(slot.untold.len() as u64);
         for took in slot.untold.drain(..) {
             self.counters.duration.observe(took.as_secs_f64());
         }
     }
 
-    fn call_in(&self, slot: &mut Slot, event: &Event) -> CallResult {
+    fn call_in(&self, slot: &mut ThreadState, event: &Event) -> CallResult {
         let instance = match &mut slot.instance {
             Some(instance) if !instance.is_spent() => instance,
             kept => self.renew(kept)?,

@@ -16,7 +16,7 @@ use hyper::header::HeaderValue;
 use crate::message::{Payload, Response};
 
 /// How long an answer is remembered.
-const MEMORY: Duration = Duration::from_secs(300);
+const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 /// How many are remembered; one more, and the oldest is forgotten.
 const MAX_KEYS: usize = 10_000;
 
@@ -35,10 +35,10 @@ type Answer = Shared<BoxFuture<'static, Response>>;
 
 /// The answers that are remembered.
 #[derive(Default)]
-pub(super) struct Pushed(Mutex<Memory>);
+pub(super) struct Pushed(Mutex<Remembered>);
 
 #[derive(Default)]
-struct Memory {
+struct Remembered {
     answers: HashMap<Key, Answer>,
     /// Oldest first.
     order: VecDeque<(Instant, Key)>,
@@ -60,17 +60,17 @@ impl Pushed {
         response
     }
 
-    /// Nothing here leaves the memory half changed, so a panic elsewhere does not spoil it.
-    fn lock(&self) -> MutexGuard<'_, Memory> {
+    /// Nothing here leaves the answers half changed, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Memory {
+impl Remembered {
     fn answer(&mut self, key: &Key, answering: impl Future<Output = Response> + Send + 'static) -> Answer {
         let now = Instant::now();
         while let Some((since, _)) = self.order.front()
-            && (now.duration_since(*since) > MEMORY || self.order.len() >= MAX_KEYS)
+            && (now.duration_since(*since) > REMEMBERED_FOR || self.order.len() >= MAX_KEYS)
         {
             if let Some((_, oldest)) = self.order.pop_front() {
                 self.answers.remove(&oldest);
@@ -144,11 +144,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_memory_is_bounded() {
-        let mut memory = Memory::default();
+    async fn what_is_remembered_is_bounded() {
+        let mut remembered = Remembered::default();
         for n in 0..MAX_KEYS + 10 {
-            drop(memory.answer(&key(&n.to_string()), async { failed() }));
+            drop(remembered.answer(&key(&n.to_string()), async { failed() }));
         }
-        assert_eq!((memory.answers.len(), memory.order.len()), (MAX_KEYS, MAX_KEYS));
+        assert_eq!(
+            (remembered.answers.len(), remembered.order.len()),
+            (MAX_KEYS, MAX_KEYS)
+        );
     }
 }

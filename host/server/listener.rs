@@ -72,7 +72,7 @@ impl Listener {
     }
 
     /// Where it listens: with the port that was found if none was named.
-    pub fn place(&self) -> Result<Listen> {
+    pub fn address(&self) -> Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
             Self::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
@@ -152,7 +152,7 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             MODE
         );
-        assert_eq!(listener.place().unwrap(), listen);
+        assert_eq!(listener.address().unwrap(), listen);
         assert_eq!(
             Listener::bind(&listen).err().unwrap().kind(),
             ErrorKind::AddrInUse

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
-use super::limits::Place;
+use super::limits::ClientPermit;
 use super::log_limit::LogLimit;
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
@@ -57,8 +57,8 @@ pub(super) async fn upgrade(
             return refusal.into_response();
         }
     };
-    let place = match gateway.limiter.admit(&settings.limits, client, Instant::now()) {
-        Ok(place) => place,
+    let permit = match gateway.limiter.admit(&settings.limits, client, Instant::now()) {
+        Ok(permit) => permit,
         Err(reached) => {
             let limit = reached.key();
             metrics.handshake(limit);
@@ -72,7 +72,7 @@ pub(super) async fn upgrade(
     let (head, _) = request.into_parts();
     let connection = Arc::new(connection(settings.client_ids, remote, client, &head));
     let upstream = settings.routes.get(route).map_or(0, |route| route.upstream);
-    let (opened, place) = match admit(&gateway, route, upstream, connection, &head, place).await {
+    let (opened, permit) = match admit(&gateway, route, upstream, connection, &head, permit).await {
         Ok(opened) => opened,
         Err(response) => {
             metrics.handshake("plugin");
@@ -89,7 +89,7 @@ pub(super) async fn upgrade(
     headers.insert(SEC_WEBSOCKET_ACCEPT, key);
     tokio::spawn(async move {
         match socket.await {
-            Ok(upgraded) => begin(opened, upgraded, place),
+            Ok(upgraded) => begin(opened, upgraded, permit),
             Err(error) => tracing::debug!(%client, %error, "gone before the handshake was answered"),
         }
     });
@@ -97,18 +97,18 @@ pub(super) async fn upgrade(
 }
 
 /// Lets the client in, or not. Where plugins have asked PHP, that goes on by itself even if the client goes away, and keeps
-/// its place until then.
+/// its permit until then.
 async fn admit(
     gateway: &Gateway,
     route: usize,
     upstream: usize,
     connection: Arc<Connection>,
     head: &Parts,
-    place: Place,
-) -> Result<(Opened, Place), message::Response> {
+    permit: ClientPermit,
+) -> Result<(Opened, ClientPermit), message::Response> {
     let sessions = gateway.sessions.clone();
     if !sessions.asks_for_handshake(route, &connection) {
-        return Ok((sessions.open(connection, route, upstream), place));
+        return Ok((sessions.open(connection, route, upstream), permit));
     }
     let body = Payload::Text("".into());
     let request = to_request(&head.method, &head.uri, &head.headers, body);
@@ -116,7 +116,7 @@ async fn admit(
     let (_here, gone) = oneshot::channel();
     let admitting = async move {
         let opened = sessions.admit(connection, request, route, upstream, gone).await?;
-        Ok((opened, place))
+        Ok((opened, permit))
     };
     tokio::spawn(admitting).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handshake was not decided");
@@ -145,13 +145,13 @@ fn answer_headers(opened: &Opened) -> HeaderMap {
 }
 
 /// The session is a task of its own, so that it is no larger than it must be: most connections are idle.
-fn begin(opened: Opened, upgraded: Upgraded, place: Place) {
+fn begin(opened: Opened, upgraded: Upgraded, permit: ClientPermit) {
     // Without hyper around it, an idle connection costs less and a busy one saves a copy.
     match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(parts) => {
             // Even empty it would hold on to the 8 KiB that hyper read the handshake into.
             let read_already = parts.read_buf.to_vec();
-            tokio::spawn(opened.run(parts.io.into_inner(), read_already, place));
+            tokio::spawn(opened.run(parts.io.into_inner(), read_already, permit));
         }
         Err(_) => tracing::error!("an upgraded socket is not the one that was accepted"),
     }

@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::bucket::Bucket;
+use crate::token_bucket::TokenBucket;
 
 /// How much of a message is held without asking for its end.
 const SMALL: usize = 4 * 1024;
@@ -39,7 +39,7 @@ pub(super) struct Intake<S> {
 }
 
 struct Limit {
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// Until then nothing is read.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -47,7 +47,7 @@ struct Limit {
 impl<S> Intake<S> {
     /// `rate` is in bytes a second, 0 for no limit; `patience` how long a message may take.
     pub(super) fn new(socket: S, rate: usize, patience: Option<Duration>) -> Self {
-        let bucket = Bucket::new(rate, Instant::now());
+        let bucket = TokenBucket::new(rate, Instant::now());
         Self {
             socket,
             limit: bucket.map(|bucket| Box::new(Limit { bucket, pause: None })),

@@ -70,7 +70,7 @@ pub struct FastCgi {
     settings: Settings,
     script: Script,
     /// One for each connection that may be open. None: connections are not kept, and not counted.
-    places: Option<Semaphore>,
+    permits: Option<Semaphore>,
     /// The one that was used last is taken first, so that FPM's warmest child gets the work.
     idle: Mutex<Vec<Connection>>,
 }
@@ -78,10 +78,10 @@ pub struct FastCgi {
 impl FastCgi {
     /// Connects nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let places = settings.keep.min(Semaphore::MAX_PERMITS);
+        let permits = settings.keep.min(Semaphore::MAX_PERMITS);
         Self {
             script: Script::new(&settings.script),
-            places: (places > 0).then(|| Semaphore::new(places)),
+            permits: (permits > 0).then(|| Semaphore::new(permits)),
             idle: Mutex::default(),
             settings,
         }
@@ -93,10 +93,10 @@ impl FastCgi {
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
     pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        let outgoing = Outgoing::new(request, &self.script, self.places.is_some())?;
+        let outgoing = Outgoing::new(request, &self.script, self.permits.is_some())?;
         // Held until the connection is idle again or closed. Nobody closes the semaphore, so there always is one.
-        let _place = match &self.places {
-            Some(places) => places.acquire().await.ok(),
+        let _permit = match &self.permits {
+            Some(permits) => permits.acquire().await.ok(),
             None => None,
         };
         self.exchange(&outgoing).await.map_err(|fault| Unanswered {

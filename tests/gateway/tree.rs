@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 19] = [
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
@@ -18,6 +18,7 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("telemetry", &["config"]),
     ("websocket", &[]),
     ("backoff", &[]),
+    ("token_bucket", &[]),
     ("send_queue", &["message"]),
     ("registry", &["message", "config", "send_queue"]),
     ("plugin", &["message", "metrics", "config"]),
@@ -46,12 +47,20 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
             "send_queue",
             "plugin",
             "registry",
+            "token_bucket",
         ],
     ),
     (
         "server",
         &[
-            "message", "metrics", "config", "dispatch", "plugin", "registry", "session",
+            "message",
+            "metrics",
+            "config",
+            "dispatch",
+            "plugin",
+            "registry",
+            "session",
+            "token_bucket",
         ],
     ),
 ];

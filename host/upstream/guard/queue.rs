@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::message::Flow;
 
-/// Places for requests, and the line in front of them. `T` stands for a request.
+/// Slots for requests, and the line in front of them. `T` stands for a request.
 pub(super) struct Queue<T> {
-    places: usize,
+    slots: usize,
     max_waiting: usize,
     under_way: usize,
     waiting: usize,
@@ -32,15 +32,15 @@ struct Line<T> {
 
 /// Names a request that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct WaiterId {
     flow: Flow,
     number: u64,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(places: usize, max_waiting: usize) -> Self {
+    pub(super) fn new(slots: usize, max_waiting: usize) -> Self {
         Self {
-            places,
+            slots,
             max_waiting,
             under_way: 0,
             waiting: 0,
@@ -60,17 +60,17 @@ impl<T> Queue<T> {
         self.waiting
     }
 
-    /// Takes a place, if one is free.
+    /// Takes a slot, if one is free.
     pub(super) fn try_enter(&mut self) -> bool {
-        // A place that becomes free goes to who waits at once, so nobody is overtaken here.
-        let is_free = self.under_way < self.places;
+        // A slot that becomes free goes to who waits at once, so nobody is overtaken here.
+        let is_free = self.under_way < self.slots;
         self.under_way += usize::from(is_free);
         is_free
     }
 
-    /// Gets in line. With the ticket comes the request that had to go for this one, if one had to. None: this one is
+    /// Gets in line. With the id comes the request that had to go for this one, if one had to. None: this one is
     /// refused.
-    pub(super) fn wait(&mut self, flow: Flow, request: T) -> Option<(Ticket, Option<T>)> {
+    pub(super) fn wait(&mut self, flow: Flow, request: T) -> Option<(WaiterId, Option<T>)> {
         let displaced = if self.waiting < self.max_waiting {
             None
         } else {
@@ -80,10 +80,10 @@ impl<T> Queue<T> {
         let number = self.last_number;
         self.change(&flow, |requests| requests.push_back((number, request)));
         self.waiting += 1;
-        Some((Ticket { flow, number }, displaced))
+        Some((WaiterId { flow, number }, displaced))
     }
 
-    /// A request is done. The one that has its place now; none if nobody waits.
+    /// A request is done. The one that has its slot now; none if nobody waits.
     pub(super) fn leave(&mut self) -> Option<T> {
         let Some((_, flow)) = self.round.pop_first() else {
             self.under_way = self.under_way.saturating_sub(1);
@@ -101,15 +101,15 @@ impl<T> Queue<T> {
     }
 
     /// Gives up waiting. False: it does not wait any more.
-    pub(super) fn cancel(&mut self, ticket: &Ticket) -> bool {
+    pub(super) fn cancel(&mut self, id: &WaiterId) -> bool {
         let index = |line: &Line<T>| {
             line.requests
-                .binary_search_by_key(&ticket.number, |(number, _)| *number)
+                .binary_search_by_key(&id.number, |(number, _)| *number)
         };
-        let Some(Ok(index)) = self.flows.get(&ticket.flow).map(index) else {
+        let Some(Ok(index)) = self.flows.get(&id.flow).map(index) else {
             return false;
         };
-        self.change(&ticket.flow, |requests| drop(requests.remove(index)));
+        self.change(&id.flow, |requests| drop(requests.remove(index)));
         self.waiting -= 1;
         true
     }
