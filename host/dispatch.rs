@@ -23,6 +23,8 @@ pub struct Dispatch {
     at: usize,
     event: Event,
     actions: std::vec::IntoIter<Action>,
+    /// How many of the actions ask for a report. Counted once for each list, for it is asked with each action.
+    reports: usize,
     exchanges: VecDeque<Exchange>,
     /// The event goes on to the next plugin when the list is done, perhaps with another payload.
     onward: Option<Option<Payload>>,
@@ -83,6 +85,7 @@ impl Dispatch {
             at: 0,
             event,
             actions: Vec::new().into_iter(),
+            reports: 0,
             exchanges: VecDeque::new(),
             onward: None,
             queued: None,
@@ -104,9 +107,7 @@ impl Dispatch {
 
     /// Whether the plugin wants to hear what becomes of the actions that are being done.
     pub fn is_reported(&self) -> bool {
-        // It is the last one as a rule.
-        let mut left = self.actions.as_slice().iter().rev();
-        left.any(|action| matches!(action, Action::Report(_)))
+        self.reports > 0
     }
 
     /// What became of the last action; kept if there is going to be a report.
@@ -135,7 +136,10 @@ impl Dispatch {
             match self.actions.next() {
                 Some(Action::Next(payload)) => self.onward = Some(payload),
                 Some(Action::Forward(exchange)) => self.exchanges.push_back(exchange),
-                Some(Action::Report(context)) => self.report(context),
+                Some(Action::Report(context)) => {
+                    self.reports -= 1;
+                    self.report(context);
+                }
                 Some(action) => return Step::Act(action),
                 None => {
                     if let Some(exchange) = self.exchanges.pop_front() {
@@ -237,6 +241,8 @@ impl Dispatch {
 
     /// The actions are done next. After a report there may be more to do.
     fn queue(&mut self, mut actions: Vec<Action>) {
+        let is_report = |action: &&Action| matches!(action, Action::Report(_));
+        self.reports += actions.iter().filter(is_report).count();
         actions.extend(self.actions.by_ref());
         self.actions = actions.into_iter();
     }
