@@ -75,10 +75,7 @@ pub(super) fn with_connection<R>(
             facts: &[],
         });
     }
-    let known: Vec<_> = facts
-        .iter()
-        .filter_map(|name| Some((name.as_str(), connection.fact(name)?)))
-        .collect();
+    let known = connection.facts(facts);
     let known: Vec<(&str, &str)> = known.iter().map(|(name, value)| (*name, &**value)).collect();
     call(ConnectionIn {
         id: &connection.id,
