@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -167,7 +167,7 @@ async fn receive(
     let mut answer = Answer::new(settings.max_answer);
     let mut decoder = Decoder::default();
     loop {
-        // This never allocates, because the decoder leaves little: at least half of the buffer is free.
+        // The decoder leaves little. This allocates only if the answer still holds what was read before.
         buffer.reserve(BUFFER / 2);
         match reader.read_buf(buffer).await {
             Ok(0) => return Err(Fault::Closed),
@@ -176,21 +176,18 @@ async fn receive(
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(Fault::Closed),
             Err(error) => return Err(Fault::Broken(error)),
         }
-        let mut unread = &buffer[..];
-        while let Some(part) = decoder.next(&mut unread)? {
+        while let Some(part) = decoder.next(buffer)? {
             match part {
                 Part::Stdout(piece) => answer.push(piece)?,
-                Part::Stderr(piece) => stderr.push(piece),
+                Part::Stderr(piece) => stderr.push(&piece),
                 Part::End(ProtocolStatus::Complete) => {
-                    let is_read = unread.is_empty();
+                    let is_read = buffer.is_empty();
                     buffer.clear();
                     return Ok((answer.finish()?, is_read));
                 }
                 Part::End(status) => return Err(Fault::Rejected(status)),
             }
         }
-        let left = unread.len();
-        buffer.advance(buffer.len() - left);
     }
 }
 

@@ -4,6 +4,8 @@
 //! A connection carries one request at a time, because PHP-FPM does not multiplex. So all records have the same
 //! request id.
 
+use bytes::{Buf, BytesMut};
+
 /// The most that one record holds, in bytes: its length is a 16-bit number (section 3.3).
 pub(super) const MAX_CONTENT: usize = u16::MAX as usize;
 
@@ -25,12 +27,12 @@ const KEEP_CONN: u8 = 1;
 const END_REQUEST_SIZE: u16 = 8;
 
 /// A piece of what the application sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
     /// Some of the answer, never empty. Pieces follow the arrival of bytes, not the records.
-    Stdout(&'a [u8]),
+    Stdout(BytesMut),
     /// Some error text, never empty.
-    Stderr(&'a [u8]),
+    Stderr(BytesMut),
     /// The request is over; nothing comes after it.
     End(ProtocolStatus),
 }
@@ -82,27 +84,32 @@ pub(super) struct ParamsWriter<'a> {
 }
 
 impl Decoder {
-    /// The next part, cut off from the front of `input`. None: more input is needed, and what is left of `input` has
-    /// to be at the front of it. At most 270 bytes are ever left.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>, Malformed> {
+    /// The next part, cut off from the front of `input` without a copy. None: more input is needed behind what is left. At
+    /// most 270 bytes are ever left.
+    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Part>, Malformed> {
         loop {
+            if self.content > 0 && input.is_empty() {
+                return Ok(None);
+            }
             if self.content > 0 {
                 let piece = take(input, &mut self.content);
-                return Ok(match piece {
-                    [] => None,
-                    _ if self.is_stderr => Some(Part::Stderr(piece)),
-                    _ => Some(Part::Stdout(piece)),
-                });
+                return Ok(Some(if self.is_stderr {
+                    Part::Stderr(piece)
+                } else {
+                    Part::Stdout(piece)
+                }));
             }
-            take(input, &mut self.padding);
-            let Some((header, after)) = input.split_first_chunk() else {
+            let padding = self.padding.min(input.len());
+            input.advance(padding);
+            self.padding -= padding;
+            let Some(header) = input.first_chunk() else {
                 return Ok(None);
             };
             let (kind, length, padding) = parse_header(*header)?;
             if kind == END_REQUEST {
-                return end_request(input, after, length, padding);
+                return end_request(input, length, padding);
             }
-            *input = after;
+            input.advance(HEADER_SIZE);
             self.is_stderr = kind == STDERR;
             self.content = usize::from(length);
             self.padding = usize::from(padding);
@@ -129,17 +136,12 @@ fn parse_header(header: [u8; HEADER_SIZE]) -> Result<(u8, u16, u8), Malformed> {
 }
 
 /// Takes the record as a whole, its padding too, so that nothing of it is left on the connection.
-fn end_request<'a>(
-    input: &mut &'a [u8],
-    after_header: &'a [u8],
-    length: u16,
-    padding: u8,
-) -> Result<Option<Part<'a>>, Malformed> {
-    let size = usize::from(length) + usize::from(padding);
-    let Some((body, after)) = after_header.split_at_checked(size) else {
+fn end_request(input: &mut BytesMut, length: u16, padding: u8) -> Result<Option<Part>, Malformed> {
+    let size = HEADER_SIZE + usize::from(length) + usize::from(padding);
+    let Some(record) = input.get(..size) else {
         return Ok(None);
     };
-    let status = match body {
+    let status = match record.get(HEADER_SIZE..).unwrap_or_default() {
         // Four bytes of application status are before it: the exit code, which FPM always gives as 0.
         [_, _, _, _, 0, ..] => ProtocolStatus::Complete,
         [_, _, _, _, 1, ..] => ProtocolStatus::CannotMultiplex,
@@ -148,14 +150,13 @@ fn end_request<'a>(
         [_, _, _, _, other, ..] => ProtocolStatus::Unknown(*other),
         _ => return Err(Malformed::EndRequestSize(length)),
     };
-    *input = after;
+    input.advance(size);
     Ok(Some(Part::End(status)))
 }
 
 /// Cuts off up to `wanted` bytes and lowers it by as many.
-fn take<'a>(input: &mut &'a [u8], wanted: &mut usize) -> &'a [u8] {
-    let (piece, rest) = input.split_at_checked(*wanted).unwrap_or((input, &[]));
-    *input = rest;
+fn take(input: &mut BytesMut, wanted: &mut usize) -> BytesMut {
+    let piece = input.split_to(input.len().min(*wanted));
     *wanted -= piece.len();
     piece
 }

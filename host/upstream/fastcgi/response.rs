@@ -49,9 +49,9 @@ impl Answer {
         }
     }
 
-    /// Adds what has arrived. After an error the answer is of no use.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), Unusable> {
-        self.data.extend_from_slice(piece);
+    /// Adds what has arrived; an answer in one piece is not copied. After an error the answer is of no use.
+    pub(super) fn push(&mut self, piece: BytesMut) -> Result<(), Unusable> {
+        self.data.unsplit(piece);
         if self.head.is_none() {
             self.head = self.split_head()?;
         }
@@ -166,7 +166,7 @@ mod tests {
     fn parse(pieces: &[&[u8]]) -> Result<Response, Unusable> {
         let mut answer = Answer::new(100);
         for piece in pieces {
-            answer.push(piece)?;
+            answer.push(BytesMut::from(*piece))?;
         }
         answer.finish()
     }
