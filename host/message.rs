@@ -1,4 +1,4 @@
-//! The vocabulary of the gateway: what plugins are told and what they answer, as plain data without I/O.
+//! The vocabulary of the gateway: what plugins are told and what they decide, as plain data without I/O.
 //!
 //! The types mirror `wit/types.wit` one to one; what each of them means to a plugin is written there.
 
@@ -330,7 +330,7 @@ pub enum Event {
         connection: Arc<Connection>,
         /// The close code; 1005 and 1006 stand for none (RFC 6455 section 7.1.5).
         code: u16,
-        /// The words of who closed.
+        /// The reason given by the side that closed.
         reason: Arc<str>,
     },
     /// A request came to the push listener.
@@ -380,7 +380,7 @@ impl Event {
     /// The flow of the requests that are sent because of it.
     pub fn flow(&self) -> Flow {
         match self {
-            // It has a connection's name, but nobody there who has had other turns.
+            // It has a connection's name, but that connection has no other requests any more.
             Self::Close { .. } => Flow::Kind(self.kind()),
             event => match event.connection() {
                 Some(connection) => Flow::Connection(connection.id.clone()),

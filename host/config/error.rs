@@ -1,4 +1,4 @@
-//! How complaints about the configuration read: the location, the line itself, what is wrong and what would be right.
+//! What errors in the configuration look like: the location, the line itself, what is wrong and what would be right.
 
 use std::fmt;
 use std::io;
@@ -19,12 +19,12 @@ pub enum ConfigProblem {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] io::Error),
-    /// What it says cannot be.
+    /// It says something that cannot be used.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// Where the problem stands.
+/// Where the problem is.
 #[derive(Debug)]
 enum Location {
     Flag(&'static str),
@@ -117,7 +117,7 @@ impl Source {
             .unwrap_or(Path::new(""))
     }
 
-    /// A complaint, with the line if the span names one.
+    /// An error, with the line if the span names one.
     pub(super) fn error(&self, span: Option<Range<usize>>, problem: String) -> ConfigError {
         let problem = ConfigProblem::Invalid(problem);
         let location = match (&self.file, span.filter(|span| !span.is_empty())) {
@@ -128,7 +128,7 @@ impl Source {
         ConfigError { location, problem }
     }
 
-    /// A complaint of the TOML parser. It stands somewhere, if only where something is missing.
+    /// An error of the TOML parser. It always has a location, if only the one where something is missing.
     pub(super) fn syntax_error(&self, span: Option<Range<usize>>, message: &str) -> ConfigError {
         let span = span.map(|span| span.start..span.end.max(span.start + 1));
         let plain = WORDS
@@ -151,7 +151,7 @@ impl Source {
             .chars()
             .count();
         let spanned = self.text.get(span.clone()).unwrap_or_default();
-        // A span may reach over several lines; only the first is shown.
+        // A span may cover several lines; only the first is shown.
         let width = spanned.lines().next().unwrap_or_default().chars().count().max(1);
         Location::Line {
             file: file.to_owned(),
@@ -163,7 +163,7 @@ impl Source {
     }
 }
 
-/// A line as it may be shown: of one that holds credentials only the form is left.
+/// A line as it may be shown: credentials are masked.
 fn without_secrets(line: &str) -> String {
     match line.split_once('=') {
         Some((key, value)) if SECRETS.contains(&key.trim()) => {
@@ -178,7 +178,7 @@ fn without_secrets(line: &str) -> String {
 /// The keys whose values are credentials.
 const SECRETS: [&str; 2] = ["token", "signature-key"];
 
-/// The parser speaks to programmers. What it calls things is put into the words of the documentation.
+/// The parser speaks to programmers. Its terms are replaced by those of the documentation.
 const WORDS: [(&str, &str); 9] = [
     ("unknown field", "unknown key"),
     ("missing field", "missing key"),
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complaints_do_not_show_credentials() {
+    fn errors_do_not_show_credentials() {
         for (line, shown) in [
             ("token = [\"hunter2\", '']", "token = [\"*******\", '']"),
             ("signature-key=hunter2", "signature-key=*******"),

@@ -1,8 +1,8 @@
-//! `wit/` in Rust: the types that cross into a plugin and back, and the conversions from and to the host's vocabulary.
+//! `wit/` in Rust: the types that cross into a plugin and back, and the conversions from and to the host's own types.
 //!
 //! What goes in is borrowed, so that a call copies a payload once, into the plugin's memory. `bindgen!` would make one
-//! owned type of everything that goes both ways; hence these derives. That they agree with the WIT is checked against
-//! each plugin when it is loaded.
+//! owned type of everything that goes both ways; hence these derives. Whether they agree with the WIT is checked
+//! against each plugin when it is loaded.
 
 mod input;
 mod output;
@@ -109,7 +109,7 @@ impl Hooks {
         }
     }
 
-    /// Hands over the settings. Without the hook the interest is empty.
+    /// Hands over the settings. Without the hook, the interest is empty.
     pub(super) fn configure(
         &self,
         store: impl AsContextMut,
@@ -121,7 +121,8 @@ impl Hooks {
         call::<Settings<'_>, (Result<InterestOut, String>,)>(func, store, (settings,)).map(|(result,)| result)
     }
 
-    /// Calls the handler of an event; none if the plugin has none. `facts` names what the plugin wants to know.
+    /// Calls the handler of an event; gives none if the plugin has no such handler. `facts` names what the plugin wants to
+    /// know.
     pub(super) fn handle(
         &self,
         store: impl AsContextMut,
@@ -220,7 +221,7 @@ where
 }
 
 /// Calls a function whose type `find` has checked. The parameters' lifetime differs with each call, so the checked
-/// `TypedFunc` itself cannot be kept; checking again would cost more than many a handler.
+/// `TypedFunc` itself cannot be kept; checking again would cost more than many handlers do.
 fn call<P, R>(func: Func, mut store: impl AsContextMut, params: P) -> wasmtime::Result<R>
 where
     P: ComponentNamedList + Lower,
@@ -228,7 +229,7 @@ where
 {
     #[expect(
         unsafe_code,
-        reason = "the type was checked by `find`; lifetimes are no part of a component's types"
+        reason = "the type was checked by `find`; lifetimes are not part of a component's types"
     )]
     // SAFETY: each `Func` in `Hooks` got there through `find` with the very types that `Hooks` calls it with.
     let func = unsafe { TypedFunc::<P, R>::new_unchecked(func) };

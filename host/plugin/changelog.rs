@@ -1,4 +1,4 @@
-//! What happened to a plugin file, for operators who come later.
+//! What happened to a plugin file, for operators who look later.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -32,9 +32,9 @@ pub(super) enum Change {
     Loaded,
     /// Its content was not taken into service.
     Refused,
-    /// Its content failed its probation, and the one before serves again.
+    /// Its content failed its probation, and the previous one serves again.
     RolledBack,
-    /// Its content failed its probation and serves on, since there was none before it.
+    /// Its content failed its probation and serves on, since there was no previous one.
     Failing,
     /// It was deleted.
     Removed,

@@ -1,4 +1,4 @@
-//! What the host offers to plugins besides WASI: reads of connections and topics, the log, the settings, the key-value store.
+//! What the host offers to plugins besides WASI: connections and topics to read, the log, the settings, the key-value store.
 
 mod keyvalue;
 

@@ -1,10 +1,10 @@
-//! What plugins remember together: buckets of keys and values. In memory, shared by all instances of all plugins, kept
-//! over reloads, gone when the gateway stops. (wasmtime's own gives each bucket a copy.)
+//! The key-value store that all plugins share: buckets of keys and values. It is in memory, survives reloads, and is gone
+//! when the gateway stops. (wasmtime's own gives each bucket a copy.)
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// The store: buckets by name. An unknown name is a new bucket; the usual one is the empty name.
+/// The store: buckets by name. An unknown name is a new bucket; the usual one has the empty name.
 #[derive(Clone)]
 pub(super) struct KeyValue(Arc<RwLock<Data>>);
 
@@ -37,7 +37,7 @@ impl KeyValue {
         })))
     }
 
-    // Nothing below leaves the data half changed, so a panic elsewhere does not spoil it.
+    // Nothing below leaves the data half changed, so a panic elsewhere does no harm to it.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Data> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! Threads of its own for a plugin that is slow by nature, behind a bounded queue: it would hold up all connections of the
-//! threads that it is called on.
+//! Threads of its own for a plugin that is slow by nature, behind a bounded queue: on the usual threads it would hold up all
+//! their connections.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ const MARK: u32 = 64;
 pub(super) struct Slowness(u32);
 
 impl Slowness {
-    /// Takes a call into account; one that ran out of time counts for all. True: the plugin is slow.
+    /// Takes a call into account; one that ran out of time is enough. True: the plugin is slow.
     pub(super) fn count(&mut self, took: Duration, is_out_of_time: bool) -> bool {
         self.0 = if is_out_of_time {
             MARK

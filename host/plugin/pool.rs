@@ -1,13 +1,13 @@
-//! One slot for each thread, for what that thread keeps of a plugin version.
+//! A slot for each thread, for what that thread keeps for a plugin version.
 //!
-//! A slot is behind a lock that nobody else takes except the listing of `/plugins`. What is kept belongs to the version, not
-//! to the threads, so that it goes when the version goes, however idle a thread is.
+//! A slot is behind a lock that nobody else takes except the listing of `/plugins`. The contents belong to the version, not
+//! to the threads, so that they are dropped with the version, however idle a thread is.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Threads beyond this number share one slot. There is one thread a core, and two for each slow plugin.
+/// Threads beyond this number share one slot. There is one thread per core, and two for each slow plugin.
 const SLOTS: usize = 64;
 
 pub(super) struct Pool<T> {
@@ -54,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A small number for each living thread that calls plugins; the numbers of ended threads are given out again.
+/// A small number for each living thread that calls plugins; the numbers of threads that have ended are reused.
 fn thread_index() -> usize {
     thread_local!(static INDEX: OnceCell<ThreadIndex> = const { OnceCell::new() });
     INDEX.with(|index| index.get_or_init(ThreadIndex::take).0)

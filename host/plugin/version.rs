@@ -1,4 +1,4 @@
-//! One version of one plugin: checked code with its settings, which serves until the last event that began on it is done.
+//! One version of one plugin: checked code with its settings. It serves until the last event that began with it is done.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use crate::config::{OnFailure, PathPattern};
 use crate::message::{Connection, Event, Outcome, Payload};
 use crate::metrics::{Metrics, PluginMetrics};
 
-/// So many calls of a thread are counted in the metrics together, or as many as there are when somebody looks.
+/// This many calls of a thread are added to the metrics together, or fewer when somebody looks.
 const TOLD_TOGETHER: usize = 64;
 
 /// A version that was loaded, tried and found good.
@@ -31,9 +31,9 @@ pub struct Version {
     pub hash: String,
     /// The version of the WIT package that it was built against.
     pub interface: String,
-    /// What becomes of an event when it fails on it.
+    /// What happens to an event when the plugin fails on it.
     pub on_failure: OnFailure,
-    /// None if it was taken into service without.
+    /// None if it serves without one.
     pub(super) probation: Option<Probation>,
     pub(super) exports: Exports,
     pub(super) interest: Interest,
@@ -49,7 +49,7 @@ pub struct Version {
 pub enum Call {
     /// Done.
     Done(CallResult),
-    /// Its end comes by this channel.
+    /// Its result comes through this channel.
     Queued(oneshot::Receiver<CallResult>),
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Instances {
 #[derive(Default)]
 struct ThreadState {
     instance: Option<Instance>,
-    /// How long the calls took that the metrics have not been told of. Those are for all threads, which would wait for each
-    /// other if they told each call.
+    /// The durations of calls that are not in the metrics yet. Threads share the metrics, and would wait for each other if
+    /// they added each call.
     untold: Vec<Duration>,
     slowness: Slowness,
 }
@@ -111,7 +111,7 @@ pub(super) enum FrameKinds {
 }
 
 impl Version {
-    /// Whether its handler is to be called for an event; else the event goes on to the next plugin.
+    /// Whether its handler has to be called for an event; otherwise the event goes on to the next plugin.
     pub fn wants(&self, event: &Event) -> bool {
         match event {
             Event::Open { connection, .. } => self.wants_handshake(connection),
@@ -125,7 +125,7 @@ impl Version {
             }
             Event::Push(request) => self.exports.pushes && self.interest.wants_path(&request.path),
             Event::Schedule(_) => self.exports.schedules,
-            // These come to the plugin that caused them, whatever its interest.
+            // These go to the plugin that caused them, whatever its interest.
             Event::Timer { .. } => self.exports.timers,
             Event::Verdict { .. } => self.exports.handshakes,
             Event::Response { .. } => self.exports.responses,
@@ -138,7 +138,7 @@ impl Version {
         self.exports.handshakes && self.interest.wants_path(&connection.path)
     }
 
-    /// Takes out of an upstream's answer what the plugin does not want to know.
+    /// Removes from an upstream's answer what the plugin does not want to know.
     pub fn trim(&self, outcome: &mut Outcome) {
         if let (Some(wanted), Ok(response)) = (&self.interest.response_headers, outcome) {
             let is_wanted = |name: &String| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
@@ -158,7 +158,7 @@ impl Version {
     fn call_on_lane(self: &Arc<Self>, event: &Event) -> Call {
         let lane = self.instances.lane.get_or_init(|| {
             let version = Arc::downgrade(self);
-            // The caller of the event holds the version; when it does not any more, nobody waits for the result.
+            // The caller holds the version; when it no longer does, nobody waits for the result.
             Lane::start(move |job: Job| {
                 if let Some(version) = version.upgrade() {
                     let _ = job.done.send(version.call_here(&job.event));
@@ -174,8 +174,8 @@ impl Version {
         }
     }
 
-    /// Takes the instance of the calling thread and gives it back, whether there is one already: what each call pays for that
-    /// alone, for benchmarks.
+    /// Takes the instance of the calling thread and gives it back, which is a part of each call. Gives whether there is one.
+    /// For benchmarks.
     #[doc(hidden)]
     pub fn check_out(&self) -> bool {
         self.instances.pool.slot().instance.is_some()
@@ -187,7 +187,7 @@ impl Version {
         self.counters.calls.get()
     }
 
-    /// How many calls have failed by a cause.
+    /// How many calls have failed for a cause.
     pub fn failures(&self, cause: &str) -> u64 {
         self.counters.failures(cause)
     }
@@ -211,7 +211,7 @@ impl Version {
             .is_some_and(|probation| probation.verdict().is_none())
     }
 
-    /// How its probation ended; none while it lasts, and if there was none.
+    /// How its probation ended; none while it lasts, or if there was none.
     pub(super) fn verdict(&self) -> Option<&Verdict> {
         self.probation.as_ref()?.verdict()
     }
@@ -247,7 +247,7 @@ impl Version {
         result
     }
 
-    /// Tells the metrics of all calls except those in slots that are in use: these are told later.
+    /// Adds all calls to the metrics, except those in slots that are in use: these are added later.
     pub(super) fn tell_all(&self) {
         for mut slot in self.instances.pool.at_rest() {
             self.tell(&mut slot);
@@ -274,7 +274,7 @@ impl Version {
         result
     }
 
-    /// The new instance first, then the swap: a used-up one is better than none.
+    /// Creates the new instance before it drops the old one: an old one is better than none.
     fn renew<'a>(&self, kept: &'a mut Option<Instance>) -> Result<&'a mut Instance, CallError> {
         match self.instance() {
             Ok(fresh) => Ok(kept.insert(fresh)),

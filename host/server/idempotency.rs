@@ -1,8 +1,8 @@
-//! Pushes that are done once, however often they are sent: by the header `Idempotency-Key`
+//! Pushes that are done only once, however often they are sent: by the header `Idempotency-Key`
 //! (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The answer to a key is remembered for a while, and given to whoever sends the key again; who sends it while the first
-//! is still being answered waits for that answer. What failed has done nothing and is not remembered.
+//! The answer to a key is remembered for a while, and given to whoever sends the key again; if the first push is still being
+//! answered, the second one waits for that answer. A failed push has done nothing and is not remembered.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use crate::message::{Payload, Response};
 
 /// How long an answer is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
-/// How many are remembered; one more, and the oldest is forgotten.
+/// How many are remembered; with one more, the oldest is forgotten.
 const MAX_KEYS: usize = 10_000;
 
-/// What names a push: where it goes, and the sender's word for it.
+/// Identifies a push: its method and path, and the sender's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(Box<[u8]>);
 
@@ -45,8 +45,8 @@ struct Remembered {
 }
 
 impl Pushed {
-    /// Gives the answer to a key; `answering` makes it if there is none yet. It goes on even if nobody waits any more, as
-    /// half a push is none.
+    /// Gives the answer to a key; `answering` makes it if there is none yet. That goes on even if nobody is waiting any more,
+    /// since a push must not be done by halves.
     pub(super) async fn once(
         &self,
         key: Key,
@@ -60,7 +60,7 @@ impl Pushed {
         response
     }
 
-    /// Nothing here leaves the answers half changed, so a panic elsewhere does not spoil it.
+    /// Nothing here leaves the answers half changed, so a panic elsewhere does not spoil them.
     fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,11 +21,11 @@ pub(super) struct Limiter(Mutex<Counts>);
 struct Counts {
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
-    /// One token for each handshake. None as long as there has been no limit.
+    /// A token for each handshake. None until there is a limit.
     handshakes: Option<TokenBucket>,
 }
 
-/// Lets one client be connected. It is given back when this is dropped.
+/// Allows one client to be connected, until this is dropped.
 pub(super) struct ClientPermit {
     limiter: Arc<Limiter>,
     address: IpAddr,
@@ -40,7 +40,7 @@ pub(super) enum Reached {
 }
 
 impl Limiter {
-    /// Gives a permit, unless a limit is reached. The rate is asked last: what the others refuse does not use it up.
+    /// Gives a permit, unless a limit is reached. The rate is checked last: what the other limits refuse does not use it up.
     pub(super) fn admit(
         self: &Arc<Self>,
         limits: &ClientLimits,
@@ -79,7 +79,7 @@ impl Limiter {
     }
 }
 
-/// Whoever has one IPv6 address has all of its /64 network.
+/// Whoever has one IPv6 address usually has its whole /64 network.
 fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -101,7 +101,7 @@ impl Drop for ClientPermit {
 }
 
 impl Counts {
-    /// The rate may have changed since the last one.
+    /// The rate may have changed since the last handshake.
     fn take_handshake(&mut self, rate: usize, now: Instant) -> bool {
         match &mut self.handshakes {
             Some(bucket) => bucket.set_rate(rate),
@@ -113,7 +113,7 @@ impl Counts {
 }
 
 impl Reached {
-    /// The key that sets it, which is also the metric's name for it.
+    /// The key that sets it, which is also its name in the metric.
     pub(super) fn key(self) -> &'static str {
         match self {
             Self::Connections => "max-connections",

@@ -27,7 +27,7 @@ use crate::config::{ClientIds, Origins, Route};
 use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
 
-/// The route of a path: an exact one, else the one with the longest prefix.
+/// The route of a path: an exact one, or else the one with the longest prefix.
 pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
     let matching = routes
         .iter()
@@ -96,8 +96,8 @@ pub(super) async fn upgrade(
     response
 }
 
-/// Lets the client in, or not. Where plugins have asked PHP, that goes on by itself even if the client goes away, and keeps
-/// its permit until then.
+/// Lets the client in, or not. Once plugins have asked PHP, that goes on even if the client goes away, and keeps the permit
+/// until it is done.
 async fn admit(
     gateway: &Gateway,
     route: usize,
@@ -112,7 +112,7 @@ async fn admit(
     }
     let body = Payload::Text("".into());
     let request = to_request(&head.method, &head.uri, &head.headers, body);
-    // Dropped with this future, when the client goes away.
+    // Dropped together with this future when the client goes away.
     let (_here, gone) = oneshot::channel();
     let admitting = async move {
         let opened = sessions.admit(connection, request, route, upstream, gone).await?;
@@ -128,7 +128,7 @@ async fn admit(
     })
 }
 
-/// What plugins want in the answer, but for what belongs to the protocol.
+/// The headers that plugins want in the answer, except those that belong to the protocol.
 fn answer_headers(opened: &Opened) -> HeaderMap {
     let mut headers = to_headers(&opened.headers);
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, SEC_WEBSOCKET_EXTENSIONS] {
@@ -144,9 +144,9 @@ fn answer_headers(opened: &Opened) -> HeaderMap {
     headers
 }
 
-/// The session is a task of its own, so that it is no larger than it must be: most connections are idle.
+/// The session is a task of its own, to keep it as small as possible: most connections are idle.
 fn begin(opened: Opened, upgraded: Upgraded, permit: ClientPermit) {
-    // Without hyper around it, an idle connection costs less and a busy one saves a copy.
+    // Without hyper around it, an idle connection takes less memory and a busy one saves a copy.
     match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(parts) => {
             // Even empty it would hold on to the 8 KiB that hyper read the handshake into.
@@ -157,22 +157,22 @@ fn begin(opened: Opened, upgraded: Upgraded, permit: ClientPermit) {
     }
 }
 
-/// Why a request is no handshake.
+/// Why a request is not a valid handshake.
 enum Refusal {
     /// It does not ask for a WebSocket at all.
     NoUpgrade,
-    /// It asks, but `Connection` does not say so.
+    /// It asks for one, but its `Connection` header does not.
     NoConnection,
     /// It speaks another version.
     Version,
-    /// Its key is none.
+    /// Its key is invalid.
     Key,
-    /// It comes from a page of somebody else.
+    /// It comes from a page of another site.
     Origin,
 }
 
 impl Refusal {
-    /// As the metric names it.
+    /// The name in the metric.
     fn name(&self) -> &'static str {
         match self {
             Self::Origin => "origin",
@@ -220,7 +220,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value for `Sec-WebSocket-Accept`.
+/// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value of `Sec-WebSocket-Accept`.
 fn check(log_limit: &LogLimit, origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
@@ -243,7 +243,7 @@ fn check(log_limit: &LogLimit, origins: &Origins, request: &Request) -> Result<H
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
 }
 
-/// Browsers name the page's origin, and nobody else has to.
+/// Browsers name the origin of the page; other clients need not.
 fn check_origin(log_limit: &LogLimit, origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| {
         headers
@@ -287,7 +287,7 @@ fn connection(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> C
         ClientIds::Address => address.to_string(),
         ClientIds::Uuid => uuid::Uuid::new_v4().to_string(),
     };
-    // A header's value has no line ends, so a line each is safe.
+    // The value of a header has no line breaks, so one line for each is safe.
     let mut headers = String::new();
     for (name, value) in &head.headers {
         if !headers.is_empty() {

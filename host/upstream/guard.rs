@@ -1,5 +1,5 @@
-//! Keeps PHP-FPM from drowning: a bound for requests under way, a fair and bounded line of those that wait, and a circuit
-//! breaker for when it does not answer at all. What is refused is told why, and which key says so.
+//! Keeps PHP-FPM from being overloaded: a limit on requests under way, a fair and bounded queue of those that wait, and a
+//! circuit breaker for when it does not answer at all. Each refusal says why, and by which key.
 //!
 //! `queue` and `breaker` decide, without I/O; `slots` and `circuit` put them to use.
 
@@ -18,11 +18,11 @@ use breaker::Permit;
 use circuit::Circuit;
 use slots::{Slot, Slots};
 
-/// What one upstream may be asked for.
+/// The limits of one upstream.
 pub(super) struct Settings<'a> {
     /// Of the upstream.
     pub(super) name: &'a str,
-    /// Requests under way at a time, and the key that says so.
+    /// Requests under way at a time, and the key that sets this.
     pub(super) slots: usize,
     pub(super) slots_key: &'static str,
     pub(super) max_waiting: usize,
@@ -39,7 +39,8 @@ pub(super) struct Guard {
     patience: Duration,
 }
 
-/// A request may be under way. Dropping it gives the slot back; with an outcome told before that, the circuit learns.
+/// Allows a request to be under way. Dropping it gives the slot back; if it is told the outcome before, the circuit learns
+/// from it.
 pub(super) struct Pass<'a> {
     guard: &'a Guard,
     permit: Permit,
@@ -60,8 +61,8 @@ impl Guard {
             breaker_pause,
         } = *settings;
         let full = Failure::Overloaded(format!(
-            "{slots} requests are under way and {max_waiting} wait ({slots_key}, max-waiting); of who has most \
-             waiting, the newest is refused"
+            "{slots} requests are under way and {max_waiting} wait ({slots_key}, max-waiting); the newest request of \
+             whoever has most waiting is refused"
         ));
         Self {
             slots: Slots::new((slots, max_waiting), full, late(settings), metrics.clone()),
@@ -75,7 +76,7 @@ impl Guard {
         self.circuit.check()?;
         let until = Instant::now() + self.patience;
         let slot = self.slots.take(flow, until).await?;
-        // Again, since it may have opened meanwhile; and only who has a slot may be the probe.
+        // Checked again, since it may have opened meanwhile; and only a request with a slot may be the probe.
         let permit = self.circuit.admit()?;
         Ok(Pass {
             guard: self,
@@ -86,7 +87,7 @@ impl Guard {
     }
 }
 
-/// For who waits until the time that ends first.
+/// The failure of a request that has waited until the first of the two limits.
 fn late(settings: &Settings<'_>) -> Failure {
     let Settings {
         slots,

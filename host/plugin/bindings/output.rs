@@ -1,4 +1,4 @@
-//! What comes out of a plugin, and the host's own words for it.
+//! What comes out of a plugin, and its conversion to the host's own types.
 
 use std::time::Duration;
 
@@ -174,7 +174,7 @@ impl From<AdmissionOut> for Admission {
     }
 }
 
-/// A list of actions in the host's words.
+/// Converts a list of actions.
 pub(super) fn actions(list: Vec<ActionOut>) -> Vec<Action> {
     list.into_iter().map(Action::from).collect()
 }

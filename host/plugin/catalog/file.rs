@@ -22,14 +22,14 @@ pub(super) struct File {
     pub(super) gone: Option<SystemTime>,
 }
 
-/// A probation, seen from the file.
+/// What the file has to do with a probation.
 #[derive(Clone)]
 pub(super) struct Trial {
-    /// What served before, and would again.
+    /// What served before, and would serve again.
     pub(super) fallback: Option<Arc<Version>>,
 }
 
-/// Why a content does not serve.
+/// A content that does not serve, and why.
 #[derive(Clone)]
 pub(in crate::plugin) struct Refusal {
     /// Empty for a file that cannot be read.

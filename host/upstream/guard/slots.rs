@@ -1,4 +1,4 @@
-//! The queue with those who really wait in it.
+//! The queue with the tasks that really wait in it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,19 +9,19 @@ use super::queue::{Queue, WaiterId};
 use crate::message::{Failure, Flow};
 use crate::metrics::UpstreamMetrics;
 
-/// What is said to who waits: it is their turn, or they are sent away.
+/// What a waiting request is told: it has its turn, or it is refused.
 type Call = Result<(), Failure>;
 
 pub(super) struct Slots {
     queue: Mutex<Queue<oneshot::Sender<Call>>>,
-    /// For whoever finds no room to wait, or is displaced.
+    /// For a request that finds no room in the queue, or is displaced.
     full: Failure,
-    /// For who waits too long.
+    /// For a request that waits too long.
     late: Failure,
     metrics: UpstreamMetrics,
 }
 
-/// A slot. Dropping it calls the next.
+/// A slot. Dropping it passes it on.
 pub(super) struct Slot<'a>(&'a Slots);
 
 impl Slots {
@@ -54,7 +54,7 @@ impl Slots {
             };
             if let Some(displaced) = displaced {
                 self.metrics.refused("max-waiting");
-                // Who waits hears it: they give up under the same lock.
+                // The receiver is there: a request gives up under the same lock.
                 let _ = displaced.send(Err(self.full.clone()));
             }
             self.measure(&queue);
@@ -66,7 +66,7 @@ impl Slots {
         };
         match timeout_at(until, &mut waiting.call).await {
             Ok(Ok(call)) => call.map(|()| Slot(self)),
-            // Nobody who waits is forgotten, so only time runs out.
+            // No waiting request is forgotten, so only the time can have run out.
             Ok(Err(_)) | Err(_) => {
                 let mut queue = self.lock();
                 if queue.cancel(&waiting.id) {
@@ -78,7 +78,7 @@ impl Slots {
         }
     }
 
-    /// Sends everybody away who waits.
+    /// Refuses all requests that wait.
     pub(super) fn send_away(&self, why: &Failure) {
         let mut queue = self.lock();
         for caller in queue.drain() {
@@ -88,7 +88,7 @@ impl Slots {
         self.measure(&queue);
     }
 
-    /// Gives a slot to the next, or back.
+    /// Gives a slot to the next request, or back.
     fn pass_on(&self, queue: &mut Queue<oneshot::Sender<Call>>) {
         if let Some(caller) = queue.leave() {
             let _ = caller.send(Ok(()));
@@ -114,7 +114,7 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// One who waits, until this is dropped.
+/// A request that waits, until this is dropped.
 struct Waiting<'a> {
     slots: &'a Slots,
     id: WaiterId,
@@ -128,7 +128,7 @@ impl Drop for Waiting<'_> {
             self.slots.metrics.abandoned.inc();
             self.slots.measure(&queue);
         } else if let Ok(Ok(())) = self.call.try_recv() {
-            // Called in the moment of giving up.
+            // It was called at the very moment when it gave up.
             self.slots.pass_on(&mut queue);
         }
     }
