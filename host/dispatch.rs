@@ -24,7 +24,7 @@ pub struct Dispatch {
     event: Event,
     actions: std::vec::IntoIter<Action>,
     /// How many of the actions ask for a report. Counted once per list, since it matters for each action.
-    reports: usize,
+    reports: u32,
     exchanges: VecDeque<Exchange>,
     /// Set if the event goes on to the next plugin after these actions, perhaps with another payload.
     onward: Option<Option<Payload>>,
@@ -241,8 +241,8 @@ impl Dispatch {
 
     /// Puts actions before those that are left, which there may be after a report.
     fn queue(&mut self, mut actions: Vec<Action>) {
-        let is_report = |action: &&Action| matches!(action, Action::Report(_));
-        self.reports += actions.iter().filter(is_report).count();
+        let reports = actions.iter().map(|action| matches!(action, Action::Report(_)));
+        self.reports += reports.map(u32::from).sum::<u32>();
         actions.extend(self.actions.by_ref());
         self.actions = actions.into_iter();
     }

@@ -169,13 +169,16 @@ fn paths(code: &str) -> impl Iterator<Item = Vec<String>> {
         })
 }
 
+/// The name and the text of each file.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn what_imports_each_other_is_found() {
-    let circles = |sources: &[(&str, &str)]| {
+    let circles = |sources: Files<'_>| {
         let owned = |(file, text): &(&str, &str)| (format!("{file}.rs"), (*text).to_owned());
         circles(&sources.iter().map(owned).collect::<Vec<_>>())
     };
-    let table: [(&[(&str, &str)], &[&str]); 6] = [
+    let table: [(Files<'_>, &[&str]); 6] = [
         (&[("a", "use crate::b::B;"), ("b", "")], &[]),
         (
             &[
