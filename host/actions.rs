@@ -1,4 +1,4 @@
-//! What the actions of plugins do, the same for sessions, pushes and whoever else dispatches events.
+//! What the actions of plugins do. This is the same for sessions, pushes and everything else that dispatches events.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::metrics::Metrics;
 use crate::registry::{Published, Publishing, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
 
-/// Does the actions of plugins, with all that they act upon.
+/// Does the actions of plugins, with everything that they act upon.
 pub struct Actions {
-    /// Who is connected.
+    /// The connections and topics.
     pub registry: Arc<Registry>,
-    /// Who is asked.
+    /// The applications that are asked.
     pub upstreams: ArcSwap<Upstreams>,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -42,7 +42,7 @@ impl Actions {
         result
     }
 
-    /// Does an action of a plugin. What cannot be done is logged and left out.
+    /// Does an action of a plugin. One that cannot be done is logged and left out.
     pub fn perform(self: &Arc<Self>, plugin: &Arc<str>, action: Action) -> Performed {
         let registry = &self.registry;
         let (what, on, result) = match action {
@@ -98,10 +98,7 @@ impl Actions {
             }
             Action::Respond(_) => return left_out(plugin, "respond", "there is no push to answer").into(),
             Action::Reply(_) => return left_out(plugin, "reply", "there is no connection to answer").into(),
-            Action::Accept { .. } | Action::Reject(_) => {
-                return left_out(plugin, "accept", "there is no handshake to answer").into();
-            }
-            // A dispatch keeps these to itself.
+            // A dispatch handles these itself.
             Action::Next(_) | Action::Forward(_) | Action::Report(_) => return Effect::new("done").into(),
         };
         result
@@ -128,8 +125,8 @@ impl Actions {
         }))
     }
 
-    /// Brings a dispatch without a connection of its own to its end. `default` is the index of the upstream for requests
-    /// that name none. Gives the first response that a plugin makes.
+    /// Brings a dispatch that has no connection to its end. `default` is the index of the upstream for requests
+    /// that name none. Gives the first response of a plugin.
     pub async fn finish(self: &Arc<Self>, dispatch: &mut Dispatch, default: usize) -> Option<Response> {
         let mut answer = None;
         loop {
@@ -151,7 +148,7 @@ impl Actions {
         }
     }
 
-    /// Does an action of the plugin that has a dispatch's event.
+    /// Does an action of the plugin whose turn it is in a dispatch.
     pub fn act(self: &Arc<Self>, dispatch: &Dispatch, action: Action) -> Performed {
         match dispatch.plugin() {
             Some(plugin) => self.perform(plugin, action),
@@ -187,7 +184,7 @@ impl Actions {
 
     fn close(&self, plugin: &Arc<str>, connection: &str, code: u16, reason: &str) -> Effect {
         if !may_be_sent(code) {
-            let cause = format!("{code} is no close code that may be sent (RFC 6455 section 7.4)");
+            let cause = format!("{code} is not a close code that may be sent (RFC 6455 section 7.4)");
             tracing::warn!(
                 plugin = &**plugin,
                 connection,
@@ -232,7 +229,7 @@ impl From<Effect> for Performed {
     }
 }
 
-/// The first half of `ask`, up to which nothing has been sent: waits for the turn of an exchange.
+/// The first half of `ask`, which sends nothing yet: waits for the turn of an exchange.
 pub async fn turn<'a>(
     upstreams: &'a Upstreams,
     flow: Flow,
@@ -265,7 +262,7 @@ fn left_out(plugin: &Arc<str>, action: &str, cause: &str) -> Effect {
     Effect::refused(cause.to_owned())
 }
 
-/// As reports name it.
+/// Its name in reports.
 fn refusal(cause: SendError) -> Effect {
     match cause {
         SendError::NotFound => Effect::new("not-found"),

@@ -18,7 +18,7 @@ use crate::server::{self, Gateway, Inherited, Listener, Role, Settings, Tls, Tls
 use crate::session::{self, Sessions};
 use crate::upstream::{UpstreamError, Upstreams};
 
-/// A gateway that is set up and listens, but does not serve yet.
+/// A gateway that is set up and listening, but not serving yet.
 pub struct App {
     gateway: Arc<Gateway>,
     listeners: Vec<(Listener, Role)>,
@@ -28,17 +28,17 @@ pub struct App {
     settle: Duration,
 }
 
-/// What changes a gateway that serves.
+/// Changes a gateway while it serves.
 pub struct Control {
     config: Config,
     gateway: Arc<Gateway>,
     schedules: watch::Sender<Vec<Schedule>>,
 }
 
-/// Connections that are closed in a second of a shutdown, if its grace is long enough.
+/// How many connections a shutdown closes per second, if the grace period is long enough.
 const CLOSES_PER_SECOND: u32 = 2000;
 
-/// How often histories are looked at for what is too old.
+/// How often histories are searched for messages that are too old.
 const EXPIRY: Duration = Duration::from_secs(1);
 
 /// The gateway cannot start.
@@ -92,7 +92,7 @@ impl Connections for Registry {
 }
 
 impl App {
-    /// Sets everything up, plugins included, and then listens: who can connect is served.
+    /// Sets everything up, including the plugins, and then listens: every client that can connect will be served.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
         let (limits, kept) = rules(config);
@@ -113,9 +113,9 @@ impl App {
         let tls = load_tls(config)?;
         let gateway = Arc::new(Gateway::new(sessions, Settings::new(config), tls.clone()));
         let mut inherited = Inherited::from_env();
-        let mut listen = |index, place: &Listen| {
-            Listener::open(&mut inherited, index, place).map_err(|source| StartError::Listen {
-                address: place.clone(),
+        let mut listen = |index, address: &Listen| {
+            Listener::open(&mut inherited, index, address).map_err(|source| StartError::Listen {
+                address: address.clone(),
                 source,
             })
         };
@@ -134,7 +134,7 @@ impl App {
         })
     }
 
-    /// Serves until `stop`, then closes all connections, and waits until they have gone and plugins and PHP know.
+    /// Serves until `stop`, then closes all connections, and waits until they are gone and plugins and PHP have been told.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let sessions = self.gateway.sessions.clone();
         let actions = &sessions.actions;
@@ -159,7 +159,7 @@ impl App {
         tasks.abort_all();
         let connections = u32::try_from(actions.registry.count()).unwrap_or(u32::MAX);
         let spread = Duration::from_secs(1) * connections / CLOSES_PER_SECOND;
-        // Half of the grace to send everyone away, a quarter for answers, the rest for farewells and close events.
+        // Half of the grace period to send everyone away, a quarter for answers, the rest for close frames and close events.
         let grace = sessions.settings.load().grace;
         let (spread, patience) = (spread.min(grace / 2), grace / 4);
         actions.registry.close_all(spread, patience).await;
@@ -176,18 +176,20 @@ impl App {
         }
     }
 
-    /// Where it listens and what for, in words.
-    pub fn places(&self) -> impl Iterator<Item = String> {
+    /// Where it listens, and for whom, in words.
+    pub fn addresses(&self) -> impl Iterator<Item = String> {
         let (ws, http) = match self.tls {
             Some(_) => ("wss", "https"),
             None => ("ws", "http"),
         };
         self.listeners.iter().filter_map(move |(listener, role)| {
-            Some(match (role, listener.place().ok()?) {
-                (Role::Clients, place) => format!("{ws}://{place} for clients"),
-                (Role::Both, place) => format!("{ws}://{place} for clients, on {http}://{place} for pushes"),
+            Some(match (role, listener.address().ok()?) {
+                (Role::Clients, address) => format!("{ws}://{address} for clients"),
+                (Role::Both, address) => {
+                    format!("{ws}://{address} for clients, on {http}://{address} for pushes")
+                }
                 (Role::Push, Listen::Unix(path)) => format!("unix:{} for pushes", path.display()),
-                (Role::Push, place) => format!("http://{place} for pushes"),
+                (Role::Push, address) => format!("http://{address} for pushes"),
             })
         })
     }
@@ -204,14 +206,14 @@ impl Control {
         &self.config
     }
 
-    /// Takes over another configuration without dropping a connection. Gives the keys that need a restart. An error means
-    /// that nothing has changed.
+    /// Applies another configuration without dropping a connection. Gives the keys that need a restart. After an error
+    /// nothing has changed.
     pub fn change(&mut self, config: Config) -> Result<Vec<&'static str>, StartError> {
         let config = config.taking_over(&self.config);
         let waiting = config.restart_keys(&self.config);
         let sessions = &self.gateway.sessions;
         let actions = &sessions.actions;
-        // The only thing that can fail, so it comes first.
+        // The only step that can fail, so it comes first.
         let upstreams = actions
             .upstreams
             .load()
@@ -228,7 +230,7 @@ impl Control {
             is_new
         });
         let (plugins, new) = (sessions.plugins.clone(), config.clone());
-        // Loading plugins blocks; the next change waits for it there.
+        // Loading plugins blocks; the next change waits for that.
         tokio::task::spawn_blocking(move || plugins.reconfigure(&new));
         self.config = config;
         Ok(waiting)
@@ -303,7 +305,7 @@ async fn expire(registry: Arc<Registry>) {
     }
 }
 
-/// Loads all plugins and says which names of the routes lead nowhere.
+/// Loads all plugins, and logs which names in routes have no plugin.
 pub fn load_plugins(
     config: &Config,
     registry: Arc<Registry>,

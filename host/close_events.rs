@@ -1,11 +1,11 @@
-//! Requests that must arrive: what plugins forward when a connection has gone. Nobody is there any more who would notice
-//! that one was lost.
+//! Requests that must arrive: those that plugins forward when a connection has gone. Nobody is left who would notice if one
+//! was lost.
 //!
-//! They wait in a queue that is bounded by number and in bytes, and leave at a bounded rate, a few at a time, so that ten thousand
-//! clients that go at once do not take PHP-FPM away from those who stay. One that fails is tried again with growing
-//! pauses, under the same `Idempotency-Key`, until it is answered or given up. The plugin hears how it ended, once.
+//! They wait in a queue that is bounded in length and in bytes, and leave it at a bounded rate, a few at a time, so that ten
+//! thousand clients that go at once do not take PHP-FPM away from those that stay. A request that fails is retried with growing pauses, with the
+//! same `Idempotency-Key`, until it is answered or given up. The plugin is told the outcome once.
 //!
-//! The queue is in memory: what it holds when the process dies is lost, and `/connections` tells who is really there.
+//! The queue is in memory: its contents are lost if the process dies. `/connections` tells who is really connected.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,13 +17,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::actions::{self, Actions, Performed};
+use crate::backoff::pause;
 use crate::config::Closings;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Exchange, Failure, Outcome};
 
 /// Requests under way at a time.
-const PLACES: usize = 4;
-/// The pause after the first try; each further one is twice as long.
+const IN_FLIGHT: usize = 4;
+/// The pause after the first try; each of the following is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -62,7 +63,7 @@ struct CloseEvent {
     due: Instant,
     since: Instant,
     tries: u32,
-    /// The one of the connection's route.
+    /// The upstream of the connection's route.
     default: usize,
     upstream: usize,
     exchange: Exchange,
@@ -75,7 +76,7 @@ struct CloseEvent {
 const OVERHEAD: usize = 512;
 
 impl CloseEvents {
-    /// An empty queue. `run` must be running for anything to leave it.
+    /// An empty queue. Nothing leaves it unless `run` is running.
     pub fn new(actions: Arc<Actions>, settings: Closings) -> Arc<Self> {
         Arc::new(Self {
             actions,
@@ -87,13 +88,13 @@ impl CloseEvents {
         })
     }
 
-    /// Takes over other bounds.
+    /// Applies other limits.
     pub fn change(&self, settings: Closings) {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Does what a dispatch asks for, here and now, and queues its requests. `default` is the index of the upstream for
-    /// those that name none.
+    /// Does what a dispatch asks for at once, except its requests, which it queues. `default` is the index of the upstream
+    /// for those that name none.
     pub fn begin(self: &Arc<Self>, mut dispatch: Dispatch, default: usize) {
         loop {
             match dispatch.step() {
@@ -136,7 +137,7 @@ impl CloseEvents {
         Expected(self.clone())
     }
 
-    /// Queues a request. Gives the dispatch back, which has heard why, if that cannot be done.
+    /// Queues a request. If that is impossible, gives the dispatch back, which has been told why.
     fn add(&self, mut dispatch: Dispatch, default: usize, mut exchange: Exchange) -> Option<Dispatch> {
         let upstream = match actions::find(
             &self.actions.upstreams.load(),
@@ -198,7 +199,7 @@ impl CloseEvents {
         None
     }
 
-    /// Unlike those of any other run of the gateway.
+    /// A key that differs from those of any other run of the gateway.
     fn key(&self) -> String {
         let began = self.actions.registry.started();
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -206,12 +207,12 @@ impl CloseEvents {
         format!("close-{:x}-{serial:x}", began.as_millis())
     }
 
-    /// Delivers for ever.
+    /// Delivers close events, forever.
     pub async fn run(self: Arc<Self>) {
-        let places = Arc::new(Semaphore::new(PLACES));
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut next = Instant::now();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else {
+            let Ok(permit) = permits.clone().acquire_owned().await else {
                 return;
             };
             let close_event = self.next().await;
@@ -221,12 +222,12 @@ impl CloseEvents {
             tokio::spawn(async move {
                 close_events.deliver(close_event).await;
                 close_events.one_less();
-                drop(place);
+                drop(permit);
             });
         }
     }
 
-    /// Waits for the first that is due.
+    /// Waits for the first one that is due.
     async fn next(&self) -> CloseEvent {
         loop {
             let added = self.added.notified();
@@ -255,7 +256,7 @@ impl CloseEvents {
     }
 
     async fn deliver(self: &Arc<Self>, mut close_event: CloseEvent) {
-        // Kept, since it may have to be sent again.
+        // Cloned, since it may have to be sent again.
         let request = close_event.exchange.request.clone();
         let flow = close_event.dispatch.flow();
         let upstreams = self.actions.upstreams.load_full();
@@ -272,7 +273,7 @@ impl CloseEvents {
                 );
             }
             Some(cause) => {
-                let pause = pause(close_event.tries);
+                let pause = pause(FIRST_PAUSE, close_event.tries, LONGEST_PAUSE, fastrand::f64());
                 tracing::debug!(cause, ?pause, "a close event will be sent again");
                 self.actions.metrics.close_event("retried");
                 close_event.tries += 1;
@@ -324,8 +325,8 @@ impl CloseEvents {
     }
 }
 
-/// Why a request must be sent again. An answer below 500 is one, whatever it says; a request that cannot be sent at all
-/// will not do better the next time.
+/// Why a request must be sent again. A status below 500 counts as an answer, whatever it says; a request that cannot be sent
+/// at all will not do better the next time.
 fn failure(outcome: &Outcome) -> Option<String> {
     match outcome {
         Ok(response) if response.status >= 500 => Some(format!("status {}", response.status)),
@@ -333,12 +334,6 @@ fn failure(outcome: &Outcome) -> Option<String> {
         Err(Failure::Other(kind, _)) if kind == "bad-request" => None,
         Err(failure) => Some(failure.to_string()),
     }
-}
-
-/// Chance spreads those that failed together.
-fn pause(tries: u32) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(tries));
-    doubled.min(LONGEST_PAUSE).mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
 impl PartialEq for CloseEvent {
@@ -365,16 +360,6 @@ impl Ord for CloseEvent {
 mod tests {
     use super::*;
     use crate::message::{Payload, Response};
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        let seconds = |tries| pause(tries).as_secs_f64();
-        assert!((0.375..0.625).contains(&seconds(0)));
-        assert!((1.5..2.5).contains(&seconds(2)));
-        for tries in [10, 31, u32::MAX] {
-            assert!((7.5..=12.5).contains(&seconds(tries)));
-        }
-    }
 
     #[test]
     fn what_php_has_answered_is_not_sent_again() {

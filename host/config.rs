@@ -1,7 +1,7 @@
 //! The validated configuration: plain data that the rest of the gateway takes as given.
 //!
-//! Two levels: `raw` is what the TOML says, this is what it means. Everything that can be wrong is found on the way from
-//! one to the other, before anything listens, and reported with file, line and what would be right.
+//! There are two levels: `raw` is what the TOML says, this is what it means. Everything that can be wrong is found on the
+//! way from one to the other, before anything listens, and is reported with the file, the line and what would be right.
 
 mod align;
 mod error;
@@ -23,7 +23,7 @@ use validate::Validator;
 /// The name of the upstream of `[upstream]`, and of the built-in plugin.
 pub const DEFAULT: &str = "default";
 
-/// Everything the gateway is told at its start.
+/// Everything that the gateway is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where clients connect.
@@ -40,25 +40,26 @@ pub struct Config {
     pub max_queues: usize,
     /// All that comes in from clients and is not done with, in bytes.
     pub max_inbound: usize,
-    /// What becomes of a subscriber whose queue is full.
+    /// What happens to a subscriber whose queue is full.
     pub slow_clients: SlowClients,
-    /// Frames that one client may send in a second, pings among them; 0 for no limit. More closes with 1008.
+    /// Frames that one client may send per second, pings included; 0 for no limit. More than that closes with 1008.
     pub max_frames_per_second: usize,
-    /// Bytes that are read of one client in a second; 0 for no limit. More waits.
+    /// Bytes that are read from one client per second; 0 for no limit. The rest waits.
     pub max_bytes_per_second: usize,
-    /// How long a message may take from its first bytes to its last; none for no limit. Longer closes with 1008.
+    /// How long a message may take from its first byte to its last; none for no limit. One that takes longer closes with
+    /// 1008.
     pub message_timeout: Option<Duration>,
     /// Whether compression is agreed on, and from how many bytes on a message is compressed.
     pub compression: Option<usize>,
     /// How long a shutdown may take.
     pub grace: Duration,
-    /// The pages that browsers may connect from.
+    /// The web pages from which browsers may connect.
     pub origins: Origins,
     /// How many clients may connect, how fast, and how long that may take.
     pub clients: ClientLimits,
     /// Who may say where a client comes from.
     pub proxies: Proxies,
-    /// TLS where clients connect; none speaks plain text.
+    /// TLS where clients connect; none for plain text.
     pub tls: Option<Tls>,
     /// Topics of one connection.
     pub max_topics: usize,
@@ -70,9 +71,9 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// The push listener.
     pub push: Push,
-    /// How plugins and PHP are told who has gone.
+    /// How plugins and PHP are told which clients have gone.
     pub closings: Closings,
-    /// Topics that keep a history, in the order in which they count.
+    /// Topics that keep a history; the first that matches counts.
     pub topics: Vec<Topic>,
     /// What happens at intervals.
     pub schedules: Vec<Schedule>,
@@ -80,7 +81,7 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The plugin directory and what plugins may use.
     pub plugins: Plugins,
-    /// Never empty; no path is there twice.
+    /// Never empty; no path occurs twice.
     pub routes: Vec<Route>,
     /// What is logged, and how.
     pub log: Log,
@@ -96,8 +97,8 @@ pub enum ClientIds {
     Uuid,
 }
 
-/// What becomes of a subscriber whose queue is full when something is published. Where the topic has a history it is
-/// closed in any case, and resumes.
+/// What happens to a subscriber whose queue is full when something is published. If the topic has a history, the
+/// subscriber is closed in any case, and can resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlowClients {
@@ -112,13 +113,13 @@ pub enum SlowClients {
 /// How many clients may connect, how fast, and how long that may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Connections at the same time; 1 or more.
+    /// Connections at the same time; at least 1.
     pub max_connections: usize,
-    /// Those of one client address; none as many as there are.
+    /// Those from one client address; none for no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Handshakes a second; none as many as come.
+    /// Handshakes per second; none for no limit.
     pub max_handshakes_per_second: Option<usize>,
-    /// From the accepted socket to the whole request.
+    /// The time from accepting the socket to having the whole request.
     pub handshake_timeout: Duration,
 }
 
@@ -127,14 +128,14 @@ pub struct ClientLimits {
 pub struct Proxies {
     /// Their addresses.
     pub trusted: Networks,
-    /// Whether each connection of a client begins with the header of the PROXY protocol.
+    /// Whether each client connection begins with a PROXY protocol header.
     pub protocol: bool,
 }
 
 /// The files of a certificate, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate, and behind it those that lead to the root.
+    /// The certificate, followed by those that lead to the root.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
@@ -143,46 +144,46 @@ pub struct Tls {
 /// Pings, and how long connections may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// How often a client is pinged; none never.
+    /// How often a client is pinged; none for never.
     pub ping_interval: Option<Duration>,
-    /// A client from which nothing comes for so long after a ping is gone.
+    /// A client that sends nothing for this long after a ping counts as gone.
     pub pong_timeout: Duration,
-    /// A connection without a message in either direction is closed after this time; none never.
+    /// A connection without a message in either direction is closed after this time; none for never.
     pub idle_timeout: Option<Duration>,
-    /// Every connection is closed about this long after it opened; none never.
+    /// Every connection is closed about this long after it opened; none for never.
     pub max_age: Option<Duration>,
 }
 
 /// How close events are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closings {
-    /// At most so many requests a second; 1 or more.
+    /// The most requests per second; at least 1.
     pub rate: u32,
-    /// Requests that wait; more are lost.
+    /// How many requests may wait; any more are lost.
     pub max_waiting: usize,
     /// What these requests may hold together, in bytes.
     pub max_bytes: usize,
-    /// How long a request is tried again.
+    /// How long a request is retried.
     pub retry_for: Duration,
 }
 
 /// Topics that keep a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// The topic, or with a `*` at its end all that begin so.
+    /// The topic, or with a `*` at its end, all topics with this prefix.
     pub name: String,
     /// The most messages.
     pub history: usize,
-    /// The oldest, by age.
+    /// The greatest age of a message.
     pub history_time: Duration,
 }
 
 /// What happens at an interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// As plugins and PHP are told.
+    /// The name that plugins and PHP are told.
     pub name: String,
-    /// From one beginning to the next, give or take a tenth.
+    /// The time from one start to the next, give or take a tenth.
     pub every: Duration,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
@@ -191,20 +192,20 @@ pub struct Schedule {
 /// Where applications push.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// Its own listener; none shares the one of the clients.
+    /// Its own listener; none to share that of the clients.
     pub listen: Option<Listen>,
     /// The path that the default plugin answers.
     pub path: String,
-    /// Who may.
+    /// Who may push.
     pub access: PushAccess,
 }
 
-/// Who may push. With neither tokens nor keys everyone may who reaches the listener and is no web page.
+/// Who may push. Without tokens and keys, everyone who reaches the listener may, except web pages.
 #[derive(Clone, Debug)]
 pub struct PushAccess {
     /// What `Authorization: Bearer` may carry.
     pub tokens: Vec<Secret>,
-    /// What `Aileron-Signature` may be made with.
+    /// The keys that `Aileron-Signature` may be made with.
     pub signature_keys: Vec<Secret>,
     /// Where pushes may come from; none means everywhere.
     pub allow: Option<Networks>,
@@ -220,28 +221,28 @@ impl PushAccess {
 /// An application to forward to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// As plugins and routes name it.
+    /// The name by which plugins and routes refer to it.
     pub name: String,
-    /// Where it is and how it is spoken to.
+    /// Where it is, and which protocol it speaks.
     pub url: UpstreamUrl,
-    /// The most time from the decision to forward to the complete answer, waiting included.
+    /// The longest time from the decision to forward to the complete answer, including the wait for a turn.
     pub timeout: Duration,
     /// The longest body of an answer, in bytes.
     pub max_answer: usize,
     /// Requests under way at the same time.
     pub max_requests: usize,
-    /// Requests that wait for their turn; for one more, one is refused as overloaded.
+    /// How many requests may wait for their turn; with one more, one is refused as overloaded.
     pub max_waiting: usize,
-    /// How long one waits; then it is refused as overloaded.
+    /// How long a request may wait; after that it is refused as overloaded.
     pub max_wait: Duration,
-    /// Further tries for a request of which nothing could be sent.
+    /// Retries of a request if nothing of it could be sent.
     pub retries: usize,
-    /// Failures in a row after which nothing is sent for a while; 0 never.
+    /// Consecutive failures after which nothing is sent for a while; 0 for never.
     pub breaker_failures: usize,
-    /// For how long, the first time.
+    /// How long that is the first time.
     pub breaker_pause: Duration,
-    /// FastCGI connections kept open; at the same time the most that are open at all, and so the most
-    /// requests under way. 0 keeps none.
+    /// FastCGI connections that are kept open. This is also the most that are open at all, and so the most requests under
+    /// way. 0 keeps none.
     pub keep: usize,
 }
 
@@ -251,7 +252,7 @@ pub struct Upstream {
 pub enum BuiltIn {
     /// Frames to PHP, answers back, `/send`.
     Default,
-    /// Besides, PHP is told of connections and steers the gateway.
+    /// In addition, PHP is told about connections and steers the gateway.
     Application,
 }
 
@@ -264,9 +265,9 @@ pub struct Plugins {
     pub dir: Option<PathBuf>,
     /// Where compiled code is kept; none keeps it in the user's cache directory.
     pub cache: Option<PathBuf>,
-    /// How long a directory must be quiet before a change is taken up.
+    /// How long the directory must be quiet before a change is picked up.
     pub settle: Duration,
-    /// How often the directory is looked at without being told of a change.
+    /// How often the directory is checked without a notice of a change.
     pub poll: Duration,
     /// CPU time that one call may take.
     pub time_limit: Duration,
@@ -274,7 +275,7 @@ pub struct Plugins {
     pub memory_limit: usize,
     /// What all plugins together may keep in `wasi:keyvalue`, in bytes.
     pub keyvalue_limit: usize,
-    /// The trial of a version that takes over from another one.
+    /// The trial of a version that replaces another one.
     pub probation: Probation,
     /// `[plugins.config.NAME]`, sorted by key.
     pub settings: BTreeMap<String, Vec<(String, String)>>,
@@ -282,10 +283,10 @@ pub struct Plugins {
     pub policies: BTreeMap<String, Policy>,
 }
 
-/// When a version that has taken over is rolled back.
+/// When a version that has replaced another one is rolled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probation {
-    /// How many of its calls are watched; 0 for none.
+    /// How many of its calls are watched; 0 for no probation.
     pub events: u32,
     /// The share of failed calls above which it is rolled back, in percent.
     pub failures: u32,
@@ -294,22 +295,22 @@ pub struct Probation {
 /// What the operator has decided about a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// What becomes of an event when the plugin fails on it.
+    /// What happens to an event when the plugin fails on it.
     pub on_failure: OnFailure,
     /// SHA-256 in lower-case hex of the only content that is loaded; none allows any.
     pub sha256: Option<String>,
 }
 
-/// What becomes of an event when a plugin fails on it.
+/// What happens to an event when a plugin fails on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// It is dropped; a handshake is refused.
     #[default]
     Drop,
-    /// It goes on to the next plugin, as if this one had answered `next`.
+    /// It goes on to the next plugin, as if this one had returned `next`.
     Next,
-    /// Its connection is closed with 1011; without one it is dropped.
+    /// Its connection is closed with 1011; an event without a connection is dropped.
     Close,
 }
 
@@ -318,11 +319,11 @@ pub enum OnFailure {
 pub struct Route {
     /// Which paths.
     pub path: PathPattern,
-    /// The plugins of its chain in order; none means all of the directory. The built-in default is last in any case.
+    /// The plugins of its chain in order; none for all in the directory. The built-in plugin is last in any case.
     pub plugins: Option<Vec<String>>,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
-    /// False for a route that was taken out while connections of it were open: they go on, new ones are not let in.
+    /// False for a route that was removed while it had open connections: those go on, new ones are not let in.
     pub is_open: bool,
 }
 
@@ -331,7 +332,7 @@ pub struct Route {
 pub struct Log {
     /// Directives such as `info` or `info,aileron::session=debug`.
     pub filter: String,
-    /// For people or for machines.
+    /// The format of its lines.
     pub format: LogFormat,
 }
 
@@ -339,13 +340,13 @@ pub struct Log {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
-    /// A line for people.
+    /// One line of text per event.
     Text,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What the command line says; each wins over the file.
+/// What the command line says. It takes precedence over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--listen`

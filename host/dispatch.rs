@@ -1,7 +1,7 @@
-//! One event on its way: through the chain of plugins, to upstreams and back, until nothing is left to do.
+//! The dispatch of one event: through the chain of plugins, to upstreams and back, until nothing is left to do.
 //!
 //! A dispatch decides nothing and does no I/O. It calls plugins, and tells its owner (a session, a push request, …) step by
-//! step what to do or to wait for. It holds the chain that was there when it began, so a reload changes nothing for it.
+//! step what to do or what to wait for. It keeps the chain with which it began, so a reload changes nothing for it.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -10,32 +10,48 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::config::OnFailure;
-use crate::message::{Action, Connection, Effect, Event, Exchange, Flow, Outcome, Payload, Request};
+use crate::message::{
+    Acceptance, Action, Admission, Connection, Decision, Effect, Event, Exchange, Flow, Outcome, Payload,
+    Request, Response,
+};
 use crate::plugin::{Call, CallResult, Chain};
 
-/// An event that is being handled.
+/// An event that is being handled, and how far that is.
 pub struct Dispatch {
     chain: Arc<Chain>,
     /// Index of the plugin that has the event.
     at: usize,
     event: Event,
     actions: std::vec::IntoIter<Action>,
+    /// How many of the actions ask for a report. Counted once per list, since it matters for each action.
+    reports: u32,
     exchanges: VecDeque<Exchange>,
-    /// The event goes on to the next plugin when the list is done, perhaps with another payload.
+    /// Set if the event goes on to the next plugin after these actions, perhaps with another payload.
     onward: Option<Option<Payload>>,
-    /// A slow plugin's answer is awaited.
+    /// The decision of a slow plugin, which has to be awaited.
     queued: Option<oneshot::Receiver<CallResult>>,
     /// What became of the actions so far, for a report.
     effects: Vec<Effect>,
+    /// What was decided about a handshake. Boxed: other events have none.
+    verdict: Option<Box<Verdict>>,
     failed: bool,
+}
+
+/// What the plugins have decided about a handshake. Nothing at all means that the connection may open.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// In the order of the plugins, without their actions, which are steps like all others.
+    pub acceptances: Vec<Acceptance>,
+    /// The first rejection.
+    pub rejection: Option<Response>,
 }
 
 /// RFC 6455 section 7.4.1: the server met a condition that kept it from fulfilling the request.
 const INTERNAL_ERROR: u16 = 1011;
 
-/// What the owner is to do.
+/// What the owner has to do.
 pub enum Step {
-    /// Do this, whatever action it is but `Next`, `Forward` and `Report`. Then ask for the next step.
+    /// Do this action, which can be any except `Next`, `Forward` and `Report`. Then ask for the next step.
     Act(Action),
     /// Ask an upstream, and come back with `answered`.
     Ask(Exchange),
@@ -69,10 +85,12 @@ impl Dispatch {
             at: 0,
             event,
             actions: Vec::new().into_iter(),
+            reports: 0,
             exchanges: VecDeque::new(),
             onward: None,
             queued: None,
             effects: Vec::new(),
+            verdict: None,
             failed: false,
         }
     }
@@ -87,23 +105,26 @@ impl Dispatch {
         self.event.size()
     }
 
-    /// The flow of the requests that it asks for.
+    /// The flow that its requests belong to.
     pub fn flow(&self) -> Flow {
         self.event.flow()
     }
 
-    /// Whether the plugin wants to hear what becomes of the actions that are being done.
+    /// Whether the plugin wants to be told the effects of the current actions.
     pub fn is_reported(&self) -> bool {
-        // It is the last one as a rule.
-        let mut left = self.actions.as_slice().iter().rev();
-        left.any(|action| matches!(action, Action::Report(_)))
+        self.reports > 0
     }
 
-    /// What became of the last action; kept if there is going to be a report.
+    /// Records the effect of the last action, if there is going to be a report.
     pub fn note(&mut self, effect: Effect) {
         if self.is_reported() {
             self.effects.push(effect);
         }
+    }
+
+    /// What was decided about a handshake, once the last step is done.
+    pub fn into_verdict(self) -> Verdict {
+        self.verdict.map(|verdict| *verdict).unwrap_or_default()
     }
 
     /// Whether a plugin failed on the way.
@@ -120,7 +141,10 @@ impl Dispatch {
             match self.actions.next() {
                 Some(Action::Next(payload)) => self.onward = Some(payload),
                 Some(Action::Forward(exchange)) => self.exchanges.push_back(exchange),
-                Some(Action::Report(context)) => self.report(context),
+                Some(Action::Report(context)) => {
+                    self.reports -= 1;
+                    self.report(context);
+                }
                 Some(action) => return Step::Act(action),
                 None => {
                     if let Some(exchange) = self.exchanges.pop_front() {
@@ -138,7 +162,7 @@ impl Dispatch {
         }
     }
 
-    /// An upstream has answered: the plugin that forwarded hears it.
+    /// An upstream has answered: the plugin that forwarded is told.
     pub fn answered(&mut self, context: Payload, mut outcome: Outcome) {
         if let Some(version) = self.chain.get(self.at) {
             version.trim(&mut outcome);
@@ -162,7 +186,7 @@ impl Dispatch {
         );
     }
 
-    /// The actions so far are done: the plugin hears what became of them.
+    /// The actions before the report are done: the plugin is told their effects.
     fn report(&mut self, context: Payload) {
         let event = Event::Report {
             connection: self.event.connection().cloned(),
@@ -172,7 +196,7 @@ impl Dispatch {
         self.hear(&event, "it asks for a report but exports no `reports`");
     }
 
-    /// Calls the plugin that has the event about something that it caused.
+    /// Tells the plugin that has the event about something that it has caused.
     fn hear(&mut self, event: &Event, otherwise: &'static str) {
         let Some(version) = self.chain.get(self.at) else {
             return;
@@ -213,18 +237,45 @@ impl Dispatch {
 
     fn take(&mut self, call: Call, event: &'static str) {
         match call {
-            // Behind a report there may be more to do.
-            Call::Done(Ok(mut actions)) => {
-                actions.extend(self.actions.by_ref());
-                self.actions = actions.into_iter();
-            }
+            Call::Done(Ok(Decision::Actions(actions))) => self.queue(actions),
+            Call::Done(Ok(Decision::Admission(admission))) => self.admit(*admission),
             Call::Queued(result) => self.queued = Some(result),
             Call::Done(Err(cause)) => self.fail(&cause, event),
         }
     }
 
-    /// The plugin that has the event failed. What becomes of the event is the operator's choice; what the plugin wanted
-    /// done before is done.
+    /// Puts actions before those that are left, which there may be after a report.
+    fn queue(&mut self, mut actions: Vec<Action>) {
+        let reports = actions.iter().map(|action| matches!(action, Action::Report(_)));
+        self.reports += reports.map(u32::from).sum::<u32>();
+        actions.extend(self.actions.by_ref());
+        self.actions = actions.into_iter();
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        match admission {
+            Admission::Next(actions) => {
+                self.onward.get_or_insert(None);
+                self.queue(actions);
+            }
+            Admission::Accept(mut acceptance) => {
+                self.queue(std::mem::take(&mut acceptance.actions));
+                self.verdict.get_or_insert_default().acceptances.push(acceptance);
+            }
+            Admission::Reject(response) => {
+                let verdict = self.verdict.get_or_insert_default();
+                verdict.rejection.get_or_insert(response);
+            }
+            Admission::Ask(exchange) => self.exchanges.push_back(exchange),
+            Admission::Unsupported(name) => {
+                self.onward.get_or_insert(None);
+                self.queue(vec![Action::Unsupported(name)]);
+            }
+        }
+    }
+
+    /// The plugin that has the event failed. What happens to the event is the operator's choice; the actions that the plugin
+    /// returned before are done.
     fn fail(&mut self, cause: impl Display, event: &'static str) {
         let Some(version) = self.chain.get(self.at) else {
             return;
@@ -254,7 +305,7 @@ impl Dispatch {
         }
     }
 
-    /// The connection of the event, unless it is still to open or has gone.
+    /// The connection of the event, unless it is not open yet or has gone.
     fn open_connection(&self) -> Option<&Arc<Connection>> {
         match &self.event {
             Event::Frame { connection, .. } | Event::Timer { connection, .. } => Some(connection),

@@ -2,10 +2,10 @@
 //!
 //! Read in this order:
 //!
-//! 1. [`message`]: the words; an event, and the actions that plugins answer with.
+//! 1. [`message`]: the vocabulary; events, and what plugins decide about them.
 //! 2. [`dispatch`]: one event through the chain of plugins and to upstreams. The heart, without I/O. [`actions`]: what the
 //!    actions of plugins do.
-//! 3. [`session`]: one connection, which dispatches its messages. [`registry`]: all connections and topics.
+//! 3. [`session`]: one connection, whose messages are dispatched. [`registry`]: all connections and topics.
 //! 4. [`close_events`]: telling PHP who has gone, reliably. [`schedule`]: what happens at intervals.
 //! 5. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
 //! 6. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
@@ -16,6 +16,7 @@
 
 pub mod actions;
 pub mod app;
+mod backoff;
 pub mod budget;
 pub mod close_events;
 pub mod config;
@@ -31,5 +32,6 @@ pub mod service;
 pub mod session;
 pub mod signal;
 pub mod telemetry;
+mod token_bucket;
 pub mod upstream;
 pub mod websocket;

@@ -45,7 +45,7 @@ enum Command {
 
 /// The arguments or the configuration are wrong (EX_USAGE of sysexits.h).
 const BAD_CONFIGURATION: u8 = 64;
-/// How often a shutdown says how far it is.
+/// How often a shutdown logs its progress.
 const NARRATION: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -86,8 +86,8 @@ async fn run(
         (Err(error), _) => return fail(&error, 1),
         (_, Err(error)) => return fail(&error, 1),
     };
-    for place in app.places() {
-        tracing::info!("listening on {place}");
+    for address in app.addresses() {
+        tracing::info!("listening on {address}");
     }
     for upstream in &config.upstreams {
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");
@@ -148,7 +148,7 @@ async fn run(
     }
 }
 
-/// Takes over another configuration, if it is good.
+/// Applies another configuration, if it is valid.
 fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError>) {
     let changed = loaded
         .map_err(|error| in_a_line(&error))
@@ -158,7 +158,7 @@ fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError
         Ok(waiting) => tracing::warn!(
             cause,
             keys = waiting.join(", "),
-            "configuration taken over, but for these keys, which need a restart"
+            "configuration taken over, except for these keys, which need a restart"
         ),
         Err(error) => {
             tracing::error!(
@@ -169,13 +169,13 @@ fn reload(control: &mut Control, cause: &str, loaded: Result<Config, ConfigError
     }
 }
 
-/// For the log: what the terminal is shown has several.
+/// For the log, where it has to be one line.
 fn in_a_line(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Loads everything as a start would, and tells what it found.
+/// Loads everything as a start would, and reports what it found.
 fn check(config: &Config) -> ExitCode {
     let plugins = match app::load_plugins(
         config,
@@ -211,7 +211,7 @@ fn check(config: &Config) -> ExitCode {
     code
 }
 
-/// Says what is wrong, with all causes.
+/// Prints what is wrong, with all causes.
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
     eprint!("aileron: {error}");
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! The vocabulary of the gateway: what plugins are told and what they answer, as plain data without I/O.
+//! The vocabulary of the gateway: what plugins are told and what they decide, as plain data without I/O.
 //!
 //! The types mirror `wit/types.wit` one to one; what each of them means to a plugin is written there.
 
@@ -235,17 +235,43 @@ pub enum Action {
     },
     /// Tell the plugin what became of the actions before this one, with this context.
     Report(Payload),
-    /// Let a connection open: what a handshake's `accept` means.
-    Accept {
-        /// The subprotocol that is agreed on.
-        subprotocol: Option<String>,
-        /// For the answer to the handshake.
-        headers: Headers,
-    },
-    /// Answer a handshake with this instead.
-    Reject(Response),
     /// An action that this host does not know, by name.
     Unsupported(String),
+}
+
+/// A connection that may open. See `acceptance` in `wit/handshakes.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// The subprotocol that is agreed on.
+    pub subprotocol: Option<String>,
+    /// For the answer to the handshake.
+    pub headers: Headers,
+    /// Done once the connection is open.
+    pub actions: Vec<Action>,
+}
+
+/// What a plugin wants to become of a handshake. See `admission` in `wit/handshakes.wit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Hand it on to the next plugin. The actions are done once the connection is open.
+    Next(Vec<Action>),
+    /// Open the connection.
+    Accept(Acceptance),
+    /// Answer the handshake with this instead.
+    Reject(Response),
+    /// Ask an upstream first.
+    Ask(Exchange),
+    /// An admission that this host does not know, by name. Counts as `Next`.
+    Unsupported(String),
+}
+
+/// What a handler of a plugin returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// About most events.
+    Actions(Vec<Action>),
+    /// About a handshake. Boxed: it is rare and large.
+    Admission(Box<Admission>),
 }
 
 /// What became of an action: a word, and more by name. See `effect` in `wit/reports.wit`.
@@ -323,7 +349,7 @@ pub enum Event {
         connection: Arc<Connection>,
         /// The close code; 1005 and 1006 stand for none (RFC 6455 section 7.1.5).
         code: u16,
-        /// The words of who closed.
+        /// The reason given by the side that closed.
         reason: Arc<str>,
     },
     /// A request came to the push listener.
@@ -385,7 +411,7 @@ impl Event {
     /// The flow of the requests that are sent because of it.
     pub fn flow(&self) -> Flow {
         match self {
-            // It has a connection's name, but nobody there who has had other turns.
+            // It has a connection's name, but that connection has no other requests any more.
             Self::Close { .. } => Flow::Kind(self.kind()),
             event => match event.connection() {
                 Some(connection) => Flow::Connection(connection.id.clone()),

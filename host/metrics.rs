@@ -1,6 +1,6 @@
 //! Every metric of the gateway, with its name, in one place; shown at `/metrics` in the text format of Prometheus.
 //!
-//! Handles are fetched once and kept by who counts, so that counting is one atomic addition.
+//! Those who count fetch their handles once and keep them, so that counting is a single atomic addition.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// One label, whose name says what it tells apart.
+/// A set of labels.
 macro_rules! label {
     ($type:ident { $($field:ident),+ }) => {
         #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -62,7 +62,7 @@ pub struct Metrics {
     pub inbound_relief: Counter,
     /// Close events that wait to be delivered.
     pub close_events_waiting: Gauge,
-    /// Plugin versions in memory, also those that only finish what they began.
+    /// Plugin versions in memory, including those that are only finishing what they began.
     pub generations: Gauge,
     /// Plugin instances in memory.
     pub instances: Gauge,
@@ -334,7 +334,7 @@ impl PluginMetrics {
         self.failures.get_or_create(&label).inc();
     }
 
-    /// How many calls have failed by a cause.
+    /// How many calls have failed for a cause.
     pub fn failures(&self, cause: &str) -> u64 {
         let label = PluginFailure {
             plugin: self.name.clone(),

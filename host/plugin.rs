@@ -1,20 +1,21 @@
-//! Plugins: which there are, in which order they are asked, and how they are replaced while connections stay open.
+//! Plugins: which ones there are, in which order they are asked, and how they are replaced while connections stay open.
 //!
-//! The rest of the gateway sees chains of versions and calls them; everything about WebAssembly is below here. A chain is
-//! read with each event and replaced as a whole: an event goes through the chain that was there when it began.
+//! The rest of the gateway sees chains of versions and calls them; everything about WebAssembly is in the modules below. A
+//! chain is read for each event and replaced as a whole: an event goes through the chain that was there when it began.
 
 mod background;
 mod bindings;
 mod catalog;
+mod changelog;
 mod clock;
 mod compiled;
 mod directory;
 mod engine;
 mod guest;
-mod history;
 mod imports;
 mod instance;
 mod keyvalue;
+mod lane;
 mod load;
 mod loader;
 mod pool;
@@ -39,7 +40,7 @@ use crate::metrics::Metrics;
 use catalog::{Catalog, Refusal};
 use directory::{Content, Stamps};
 use engine::Engine;
-use guest::{Limits, Shared};
+use guest::{InstanceLimits, Shared};
 use keyvalue::KeyValue;
 use loader::{Loader, Trial};
 use reload::Step;
@@ -47,11 +48,10 @@ use watch::Watch;
 
 pub use engine::EngineError;
 pub use guest::Connections;
-pub use instance::CallError;
+pub use instance::{CallError, CallResult};
 pub use load::LoadError;
-pub use pool::{Call, CallResult};
 pub use report::{Report, State};
-pub use version::Version;
+pub use version::{Call, Version};
 
 /// The built-in plugins, compiled by `plugins/build --embed` so that building the gateway needs no WebAssembly toolchain.
 const DEFAULT: &[u8] = include_bytes!("../plugins/default/default.wasm");
@@ -65,12 +65,12 @@ pub struct Plugins {
     loader: Loader,
     dir: Option<PathBuf>,
     built_in: ArcSwap<Version>,
-    /// For each route of the configuration the names of its plugins; none means all.
+    /// The names of the plugins of each route in the configuration; none for all.
     routes: ArcSwap<Vec<Option<Vec<String>>>>,
     chains: ArcSwap<Chains>,
-    /// Held by who brings plugins in line with the directory or the configuration.
+    /// Held while plugins are brought in line with the directory or the configuration.
     updating: Mutex<()>,
-    /// Changed by `change` alone. Never locked for as long as a plugin is compiled or called.
+    /// Changed only by `change`. Never locked while a plugin is compiled or called.
     catalog: Mutex<Catalog>,
 }
 
@@ -79,13 +79,13 @@ struct Chains {
     all: Arc<Chain>,
 }
 
-/// Plugins cannot be set up at all.
+/// Plugins cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginsError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The built-in plugin; only its settings in `[plugins.config]` and its `sha256` in `[plugins.policy]` can be wrong.
+    /// The built-in plugin. Only its settings in `[plugins.config]` or its `sha256` in `[plugins.policy]` can be wrong.
     #[error("the built-in plugin cannot be used")]
     BuiltIn(#[source] LoadError),
     /// The configured directory.
@@ -99,7 +99,7 @@ pub enum PluginsError {
 }
 
 impl Plugins {
-    /// Sets up the engine and loads everything that is there. A file that is refused does not keep the gateway from
+    /// Sets up the engine and loads all plugins in the directory. A file that is refused does not keep the gateway from
     /// starting: it is logged and listed, and the others serve.
     pub fn new(
         config: &Config,
@@ -107,10 +107,10 @@ impl Plugins {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, PluginsError> {
         let own = &config.plugins;
-        let limits = Limits {
+        let limits = InstanceLimits {
             time: own.time_limit,
             memory: own.memory_limit,
-            // A frame may leave a plugin form-encoded, which is three times as long, and with an answer beside it.
+            // A frame may leave a plugin form-encoded, which makes it up to three times as long, together with an answer.
             transfer: 4 * config.max_message + 1024 * 1024,
         };
         let shared = Arc::new(Shared {
@@ -150,8 +150,8 @@ impl Plugins {
         Ok(Arc::new(plugins))
     }
 
-    /// Takes over another configuration: routes, and the settings and policies of plugins. One that refuses its settings
-    /// goes on with those that it has. Blocks for as long as plugins take to load.
+    /// Applies another configuration: routes, and the settings and policies of plugins. A plugin that refuses its new
+    /// settings keeps the old ones. Blocks for as long as plugins take to load.
     pub fn reconfigure(&self, config: &Config) {
         let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         self.loader.change(config);
@@ -167,7 +167,7 @@ impl Plugins {
                 Err(error) => tracing::error!(
                     plugin = &*built_in.name,
                     cause = %error,
-                    "the built-in plugin does not take its settings; it goes on with those before"
+                    "the built-in plugin refuses its settings; it keeps those it had before"
                 ),
             }
         }
@@ -181,7 +181,7 @@ impl Plugins {
                     (Some(version), Ok(content)) => {
                         version.hash == content.hash && self.loader.is_outdated(version)
                     }
-                    // Perhaps it was its settings that kept it from serving.
+                    // Perhaps only its settings kept it from serving.
                     (None, Ok(_)) => true,
                     (_, Err(_)) => false,
                 };
@@ -204,7 +204,7 @@ impl Plugins {
         self.chains.load().all.clone()
     }
 
-    /// Takes up changes of the directory and the ends of probations, for ever.
+    /// Picks up changes of the directory and the ends of probations, forever.
     pub async fn watch(self: Arc<Self>, poll: Duration, settle: Duration) {
         let Some(dir) = self.dir.clone() else { return };
         tokio::join!(self.follow(dir, poll, settle), self.supervise());
@@ -212,7 +212,7 @@ impl Plugins {
 
     async fn follow(self: &Arc<Self>, dir: PathBuf, poll: Duration, settle: Duration) {
         let mut watch = Watch::new(&dir, poll, settle);
-        // What `new` saw may be old by now.
+        // What `new` saw may be outdated by now.
         let mut stamps = watch.settled().await;
         loop {
             match &stamps {
@@ -224,18 +224,18 @@ impl Plugins {
                     })
                     .await;
                     if let Err(error) = updated {
-                        tracing::error!(%error, "the change of the plugin directory was not taken up");
+                        tracing::error!(%error, "the change of the plugin directory was not picked up");
                     }
                 }
                 None => {
-                    tracing::error!(dir = %dir.display(), "the plugin directory is gone; what serves goes on")
+                    tracing::error!(dir = %dir.display(), "the plugin directory is gone; the plugins that serve go on")
                 }
             }
             stamps = watch.changed(&stamps).await;
         }
     }
 
-    /// A version that fails is replaced by the one before at once, even while the compiler is at work.
+    /// Replaces a version that fails by the previous one at once, even while the compiler is at work.
     async fn supervise(&self) {
         loop {
             self.loader.concluded.notified().await;
@@ -243,7 +243,7 @@ impl Plugins {
         }
     }
 
-    /// Brings the metrics of calls up to date. To be called before they are shown.
+    /// Brings the metrics of calls up to date. Must be called before they are shown.
     pub fn tell_metrics(&self) {
         for version in self.catalog().serving() {
             version.tell_all();
@@ -253,14 +253,14 @@ impl Plugins {
 
     /// What `/plugins` shows, in the order of the chain.
     pub fn report(&self) -> Vec<Report> {
-        // On a copy: to look at the memory of an instance is to wait until its call is done.
+        // On a copy, since looking at the memory of an instance means waiting until its call is done.
         let catalog = self.catalog().clone();
         let mut reports = catalog.report(self.dir.as_deref());
         reports.push(Report::built_in(&self.built_in.load()));
         reports
     }
 
-    /// The names in routes that no plugin file has now.
+    /// The names in routes for which there is no plugin file now.
     pub fn unknown_names(&self) -> Vec<String> {
         let catalog = self.catalog();
         let is_known = |name: &str| catalog.names().any(|known| is_called(known, name));
@@ -274,7 +274,7 @@ impl Plugins {
             .collect()
     }
 
-    /// A pin for a name that is misspelt would hold nothing.
+    /// A policy for a misspelt name would have no effect.
     fn warn_of_policies(&self) {
         let (catalog, built_in) = (self.catalog(), self.built_in.load());
         let is_known = |name: &str| {
@@ -287,7 +287,7 @@ impl Plugins {
             }
             tracing::warn!(
                 plugin,
-                "no plugin is called as [plugins.policy.{plugin}] says; it is for one to come"
+                "there is no plugin for [plugins.policy.{plugin}]; the policy waits for one of that name"
             );
         }
     }
@@ -297,7 +297,7 @@ impl Plugins {
         let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut contents, mut found) = (BTreeMap::new(), BTreeMap::new());
         for (file, content) in directory::read(dir, stamps) {
-            // A file that cannot be read is there, whatever it holds: what serves goes on.
+            // A file that cannot be read is still there: the version that serves goes on.
             let hash = content
                 .as_ref()
                 .map_or(String::new(), |content| content.hash.clone());
@@ -324,7 +324,7 @@ impl Plugins {
         background::each(loads, |(file, content)| self.load(dir, &file, content, trial));
     }
 
-    /// Each plugin that is ready serves at once: the next one may compile for seconds.
+    /// Each plugin serves as soon as it is ready: the next one may compile for seconds.
     fn load(&self, dir: &Path, file: &str, content: Content, trial: Trial) {
         let started = Instant::now();
         let name = directory::plugin_name(file);
@@ -335,7 +335,7 @@ impl Plugins {
         });
     }
 
-    /// Changes the catalog, and with it the chains. Who sees the one sees the other.
+    /// Changes the catalog, and the chains together with it.
     fn change(&self, change: impl FnOnce(&mut Catalog)) {
         let mut catalog = self.catalog();
         change(&mut catalog);

@@ -7,6 +7,7 @@
 mod envelope;
 mod fan_out;
 mod history;
+mod position;
 mod relief;
 mod subscribers;
 mod topic;
@@ -26,7 +27,8 @@ use crate::message::{Connection, ConnectionId, Payload};
 use crate::send_queue::{Outgoing, Refused, SendQueue, TimerChange};
 use fan_out::Accepted;
 pub use fan_out::Publishing;
-pub use history::{Position, Retention};
+pub use history::Retention;
+pub use position::Position;
 pub use relief::Relief;
 use subscribers::Subscriber;
 use topic::Topic;

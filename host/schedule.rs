@@ -1,4 +1,4 @@
-//! What happens at intervals: the gateway asks its plugins, and through them PHP, without a client's doing.
+//! What happens at intervals: the gateway asks its plugins, and through them PHP, without a client being involved.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::dispatch::Dispatch;
 use crate::message::Event;
 use crate::plugin::Plugins;
 
-/// Runs all schedules, for ever. When they change, those that go on begin their intervals anew.
+/// Runs all schedules, forever. When they change, all of them begin their intervals anew.
 pub async fn run(
     mut schedules: watch::Receiver<Vec<Schedule>>,
     plugins: Arc<Plugins>,
@@ -25,14 +25,14 @@ pub async fn run(
             running.spawn(repeat(schedule.clone(), plugins.clone(), actions.clone()));
         }
         if schedules.changed().await.is_err() {
-            // Nobody can change them any more.
+            // They cannot change any more.
             running.join_all().await;
             return;
         }
     }
 }
 
-/// Runs one. It never overlaps with itself: one that takes longer than its interval skips what it misses.
+/// Runs one. It never overlaps with itself: if it takes longer than its interval, it skips the runs that it misses.
 async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, actions: Arc<Actions>) {
     let name: Arc<str> = schedule.name.as_str().into();
     let mut due = Instant::now() + jittered(schedule.every);
@@ -58,7 +58,7 @@ async fn repeat(schedule: Schedule, plugins: Arc<Plugins>, actions: Arc<Actions>
     }
 }
 
-/// Give or take a tenth, so that several gateways do not fall into step.
+/// Give or take a tenth, so that several gateways do not run in step.
 fn jittered(every: Duration) -> Duration {
     every.mul_f64(0.9 + fastrand::f64() / 5.0)
 }

@@ -1,4 +1,5 @@
-//! The listeners: clients on one, applications and operators on the other or on the same. The only part that names axum.
+//! The listeners: one for clients, and one for applications and operators, which may be the same. The only part that names
+//! axum.
 
 mod accept;
 mod admin;
@@ -35,29 +36,29 @@ pub use listener::{Inherited, Listener, SocketFile};
 use log_limit::LogLimit;
 pub use tls::{Tls, TlsError};
 
-/// After an accept that failed for want of descriptors, so that those in use can be given back.
+/// The pause after running out of file descriptors, so that some can be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What requests are answered with.
+/// What is needed to answer requests.
 pub struct Gateway {
-    /// Who takes over upgraded sockets.
+    /// Take over upgraded sockets.
     pub sessions: Arc<Sessions>,
-    /// What may be replaced as a whole; who has begun with the old one ends with it.
+    /// Replaced as a whole; a request that began with the old one ends with it.
     pub settings: ArcSwap<Settings>,
     tls: Option<Arc<Tls>>,
     limiter: Arc<Limiter>,
     log_limit: LogLimit,
-    /// Pushes that are not to be done twice.
+    /// Pushes that must not be done twice.
     pushed: Pushed,
 }
 
 /// Who is let in, and how.
 pub struct Settings {
-    /// The paths of clients.
+    /// The paths that clients connect to.
     pub routes: Vec<Route>,
     /// How connections are named.
     pub client_ids: ClientIds,
-    /// The pages that browsers may connect from.
+    /// The web pages from which browsers may connect.
     pub origins: Origins,
     /// How many clients may connect, how fast, and how long that may take.
     pub limits: ClientLimits,
@@ -68,7 +69,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those that a configuration has.
+    /// Those of a configuration.
     pub fn new(config: &Config) -> Self {
         Self {
             routes: config.routes.clone(),
@@ -82,7 +83,7 @@ impl Settings {
 }
 
 impl Gateway {
-    /// Nobody has come yet.
+    /// Without any clients yet.
     pub fn new(sessions: Arc<Sessions>, settings: Settings, tls: Option<Arc<Tls>>) -> Self {
         Self {
             sessions,
@@ -108,7 +109,7 @@ pub enum Role {
 
 type Request = hyper::Request<Body>;
 
-/// Serves a listener for ever; dropping the future stops accepting. Sessions that have begun go on.
+/// Serves a listener forever; dropping the future stops accepting. Sessions that have begun go on.
 pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
     let acceptor = Arc::new(Acceptor {
         router: router(gateway.clone(), role),
@@ -148,7 +149,7 @@ async fn clients_only(State(gateway): State<Arc<Gateway>>, request: Request) -> 
     }
 }
 
-/// Clients have one thing to ask for. What asks again and never reads an answer would not be timed.
+/// Clients make only one request. Whoever makes another and never reads an answer would escape all time limits.
 fn last(mut response: Response) -> Response {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = response.headers_mut();

@@ -1,22 +1,22 @@
 //! What a service manager is told (sd_notify(3)): that the gateway is ready, takes over a configuration, or ends. Without
-//! one nothing is said to nobody.
+//! a service manager nothing is sent.
 
 use sd_notify::NotifyState;
 
-/// It listens; also when a reload is done.
+/// The gateway listens; also sent when a reload is done.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// It takes over another configuration; `ready` ends that.
+/// The gateway takes over another configuration, until `ready`.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "no clock for the service manager"),
+        Err(error) => tracing::debug!(%error, "the service manager cannot be told the time"),
     }
 }
 
-/// It ends, and how far it is.
+/// The gateway is shutting down, and how far it is.
 pub fn stopping(connections: usize) {
     let status = format!("shutting down; {connections} connections are left");
     tell(&[NotifyState::Stopping, NotifyState::Status(&status)]);

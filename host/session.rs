@@ -6,7 +6,6 @@
 //! `machine` decides what is next; `reader` has what comes, [`crate::send_queue`] what leaves, `handling` what is under way,
 //! `deadlines` the clock, `inbound` the memory, `farewell` the end.
 
-mod bucket;
 mod deadlines;
 mod end;
 mod farewell;

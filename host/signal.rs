@@ -1,4 +1,4 @@
-//! The signals that the gateway takes, and changes of its configuration file.
+//! The signals that the gateway handles, and changes of its configuration file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::interval;
 
-/// How often the configuration file is looked at.
+/// How often the configuration file is checked.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What an operator asks for.
@@ -27,7 +27,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Catches signals from now on; a file is compared with what it holds now.
+    /// Handles signals from now on; the file is compared with its present content.
     pub fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -61,7 +61,7 @@ impl Requests {
         }
     }
 
-    /// Waits for the next one that stops.
+    /// Waits for the next one that stops the gateway.
     pub async fn stop(&mut self) -> &'static str {
         loop {
             if let Request::Stop(name) = self.next().await {
@@ -71,12 +71,12 @@ impl Requests {
     }
 }
 
-/// A file that is looked at now and then: it may lie anywhere, and nothing is in a hurry.
+/// A file that is checked now and then: it may be on any file system, and there is no hurry.
 struct ChangingFile {
     path: PathBuf,
-    /// What was taken up last.
+    /// The content that was applied last.
     content: Option<Vec<u8>>,
-    /// What it held at the last look.
+    /// The content at the last check.
     seen: Option<Vec<u8>>,
 }
 
@@ -90,18 +90,18 @@ impl ChangingFile {
         }
     }
 
-    /// What it holds now is being taken up.
+    /// Its present content is being applied.
     fn take_up(&mut self) {
         self.content = std::fs::read(&self.path).ok();
         self.seen.clone_from(&self.content);
     }
 
-    /// Waits until the file holds something else, the same at two looks: one that is being written is not complete.
+    /// Waits until the file has another content, the same in two checks: while it is being written, it is not complete.
     async fn changed(&mut self) {
         let mut looks = interval(LOOK);
         loop {
             looks.tick().await;
-            // A file that is gone for a moment is being replaced.
+            // If the file is gone for a moment, it is being replaced.
             let Ok(now) = std::fs::read(&self.path) else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! The log: one line an event, to standard error, for people or for machines.
+//! The log: one line per event, to standard error, for people or for machines.
 
 use std::io::IsTerminal;
 
@@ -9,18 +9,18 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{Log, LogFormat};
 
-/// What is logged cannot be told.
+/// The filter of the log cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "AILERON_LOG: `{filter}` is no log filter ({cause}); write a level such as \"info\", or \"info,aileron::session=debug\""
+    "AILERON_LOG: `{filter}` is not a log filter ({cause}); write a level such as \"info\", or \"info,aileron::session=debug\""
 )]
 pub struct FilterError {
     filter: String,
-    // As text: its own causes repeat it.
+    // As text, since its own causes repeat it.
     cause: String,
 }
 
-/// Starts logging. `AILERON_LOG` wins over the configured filter.
+/// Starts logging. `AILERON_LOG` takes precedence over the configured filter.
 pub fn init(log: &Log) -> Result<(), FilterError> {
     let filter = std::env::var("AILERON_LOG").unwrap_or_else(|_| log.filter.clone());
     let targets: Targets = filter
@@ -40,7 +40,7 @@ pub fn init(log: &Log) -> Result<(), FilterError> {
             .with_writer(std::io::stderr)
             .boxed(),
     };
-    // An error means that a test has set one up already.
+    // An error means that a test has set up one already.
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(targets))
         .try_init();

@@ -1,38 +1,37 @@
-//! The applications behind the gateway: a request goes out, an answer or the reason why there is none comes back.
+//! The applications behind the gateway: a request goes out, and an answer, or the reason why there is none, comes back.
 //!
-//! Requests are sent by value and answers come back whole; what speaks which protocol is hidden here. `guard` decides when
-//! a request may go out, and what goes out tells the application how long somebody waits for the answer.
+//! Requests are sent by value and answers come back whole; which protocol an upstream speaks is hidden here. `guard` decides
+//! when a request may go out, and each request tells the application how long the gateway waits for the answer.
 
 pub mod fastcgi;
 mod guard;
 mod http;
-mod pause;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::backoff::pause;
 use crate::config::{self, UpstreamUrl};
 use crate::message::{Failure, Flow, Outcome, Request, Response};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use fastcgi::FastCgi;
 use guard::{Guard, Pass};
 use http::{Http, HttpError};
-use pause::pause;
 
 /// Tells the application when the gateway stops waiting for its answer: seconds since 1970, with milliseconds.
 const DEADLINE: &str = "aileron-deadline";
-/// The pause before the first further try.
+/// The pause before the first retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause before one.
+/// The longest pause before a retry.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// All configured upstreams, by index and by name.
 pub struct Upstreams(Vec<Arc<Upstream>>);
 
 struct Upstream {
-    /// What it was made of.
+    /// What it was made from.
     config: config::Upstream,
     name: String,
     timeout: Duration,
@@ -47,24 +46,24 @@ enum Protocol {
     FastCgi(FastCgi),
 }
 
-/// The turn of a request has come. Dropping it lets the next one have it.
+/// A request whose turn has come. Dropping it passes the turn on to the next.
 pub struct Turn<'a> {
     upstream: &'a Upstream,
     pass: Pass<'a>,
-    /// When the turn began to be waited for.
+    /// When it began to wait.
     began: Instant,
 }
 
-/// Why one try gave no answer.
+/// Why a try gave no answer.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// Nothing of the request went out, so that it can be sent again.
+    /// Nothing of the request went out, so it can be sent again.
     pub is_unsent: bool,
     /// The cause.
     pub failure: Failure,
 }
 
-/// What cannot be sent at all will not do better the next time.
+/// A request that cannot be sent at all will not do better the next time.
 impl From<Failure> for Unanswered {
     fn from(failure: Failure) -> Self {
         Self {
@@ -90,7 +89,7 @@ impl Upstreams {
         Self(Vec::new()).changed(upstreams, metrics)
     }
 
-    /// The same for another configuration. Those that are what they were go on, with all that they know.
+    /// The upstreams of another configuration. Those that have not changed go on, with all that they have learned.
     pub fn changed(&self, upstreams: &[config::Upstream], metrics: &Metrics) -> Result<Self, UpstreamError> {
         let same = |config: &config::Upstream| self.0.iter().find(|upstream| upstream.config == *config);
         upstreams
@@ -110,12 +109,12 @@ impl Upstreams {
 
     /// Sends a request and waits for the whole answer, at most as long as the upstream's time limit.
     ///
-    /// Dropping the future gives the request up, whether it waits or is under way.
+    /// Dropping the future abandons the request, whether it waits or is under way.
     pub async fn send(&self, index: usize, flow: Flow, request: Request) -> Outcome {
         self.turn(index, flow).await?.send(request).await
     }
 
-    /// Waits for the turn of a request. Until it has come nothing was sent, and dropping the future gives up.
+    /// Waits for the turn of a request. Nothing is sent until then, and dropping the future gives up.
     pub async fn turn(&self, index: usize, flow: Flow) -> Result<Turn<'_>, Failure> {
         let Some(upstream) = self.0.get(index) else {
             return Err(Failure::Other(
@@ -155,16 +154,16 @@ impl Upstream {
                 fastcgi(fastcgi::Address::Unix(path.clone()), script)
             }
         };
-        // Whoever waited for a kept connection would be past the guard, and in no fair line.
-        let (places, places_key) = match &protocol {
+        // A request that waits for a kept connection would be past the guard, where there is no fair queue.
+        let (slots, slots_key) = match &protocol {
             Protocol::FastCgi(_) if (1..config.max_requests).contains(&config.keep) => (config.keep, "keep"),
             _ => (config.max_requests, "max-requests"),
         };
         let metrics = metrics.upstream(&config.name);
         let settings = guard::Settings {
             name: &config.name,
-            places,
-            places_key,
+            slots,
+            slots_key,
             max_waiting: config.max_waiting,
             max_wait: config.max_wait,
             timeout: config.timeout,
@@ -197,7 +196,7 @@ impl Upstream {
         }
     }
 
-    /// Tries until something was sent, or all tries are used up, or there is no time for another.
+    /// Tries until something was sent, all tries are used up, or there is no time for another.
     async fn exchange(&self, request: &Request, deadline: Instant) -> Outcome {
         let mut tries = 0;
         loop {
@@ -259,7 +258,7 @@ impl Protocol {
     }
 }
 
-/// Only the gateway knows how long it waits, so what a plugin has passed on from elsewhere does not count.
+/// Only the gateway knows how long it waits, so a header that a plugin has passed on from elsewhere is replaced.
 fn set_deadline(request: &mut Request, deadline: SystemTime) {
     let since = deadline
         .duration_since(SystemTime::UNIX_EPOCH)

@@ -1,25 +1,25 @@
-//! A configuration that takes over from another one while connections are open. What they hold on to are places of routes
-//! and upstreams in their lists, so these stay what they are: what goes on keeps its place, and what is new comes behind.
+//! A configuration that replaces another one while connections are open. Connections refer to routes and upstreams by their
+//! indices, so those must not change: what stays keeps its index, and what is new is appended.
 
 use super::{Config, Route, Upstream};
 
 impl Config {
-    /// This configuration with the places of an older one. An upstream that is gone stays as it was, for the connections
-    /// whose route has it; a route that is gone stays closed.
+    /// This configuration with the indices of an older one. An upstream that is gone stays as it was, for the connections
+    /// whose route uses it; a route that is gone stays, but closed.
     pub fn taking_over(mut self, old: &Self) -> Self {
-        let (upstreams, places) = merge(
+        let (upstreams, indices) = merge(
             &old.upstreams,
             self.upstreams,
             |a: &Upstream, b| a.name == b.name,
             Upstream::clone,
         );
         self.upstreams = upstreams;
-        let place = |index: usize| places.get(index).copied().unwrap_or(0);
+        let moved = |index: usize| indices.get(index).copied().unwrap_or(0);
         for route in &mut self.routes {
-            route.upstream = place(route.upstream);
+            route.upstream = moved(route.upstream);
         }
         for schedule in &mut self.schedules {
-            schedule.upstream = place(schedule.upstream);
+            schedule.upstream = moved(schedule.upstream);
         }
         let close = |route: &Route| Route {
             is_open: false,
@@ -31,7 +31,7 @@ impl Config {
 }
 
 impl Config {
-    /// The keys that have changed but count only at a start.
+    /// The keys that have changed but take effect only at a start.
     pub fn restart_keys(&self, old: &Self) -> Vec<&'static str> {
         let (new, before) = (&self.plugins, &old.plugins);
         [
@@ -58,8 +58,8 @@ impl Config {
     }
 }
 
-/// The new items in the places of the old ones that are the same; `keep` makes what stands for an old one that is gone.
-/// Gives the places of the new items, too.
+/// The new items at the indices of the old ones that are the same; `keep` makes the substitute for an old one that is gone.
+/// Also gives the indices of the new items.
 fn merge<T>(
     old: &[T],
     new: Vec<T>,
@@ -67,16 +67,16 @@ fn merge<T>(
     keep: impl Fn(&T) -> T,
 ) -> (Vec<T>, Vec<usize>) {
     let mut merged: Vec<T> = old.iter().map(keep).collect();
-    let mut places = Vec::with_capacity(new.len());
+    let mut indices = Vec::with_capacity(new.len());
     for item in new {
-        let place = merged.iter().position(|other| is_same(other, &item));
-        places.push(place.unwrap_or(merged.len()));
-        match place.and_then(|place| merged.get_mut(place)) {
+        let index = merged.iter().position(|other| is_same(other, &item));
+        indices.push(index.unwrap_or(merged.len()));
+        match index.and_then(|index| merged.get_mut(index)) {
             Some(same) => *same = item,
             None => merged.push(item),
         }
     }
-    (merged, places)
+    (merged, indices)
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_keeps_its_place_and_what_is_gone_leaves_its_place_behind() {
+    fn what_stays_keeps_its_index_and_what_is_gone_leaves_its_index_unused() {
         let route =
             |path: &str, upstream: &str| format!("[[route]]\npath = \"{path}\"\nupstream = \"{upstream}\"\n");
         let old = config(&(upstream("b", 1) + &upstream("c", 2) + &route("/b", "b") + &route("/c", "c")));

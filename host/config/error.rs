@@ -1,4 +1,4 @@
-//! How complaints about the configuration read: the place, the line itself, what is wrong and what would be right.
+//! What errors in the configuration look like: the location, the line itself, what is wrong and what would be right.
 
 use std::fmt;
 use std::io;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// A configuration that cannot be used: where, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}{problem}")]
+#[error("{location}{problem}")]
 pub struct ConfigError {
-    place: Place,
+    location: Location,
     problem: ConfigProblem,
 }
 
@@ -19,14 +19,14 @@ pub enum ConfigProblem {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[source] io::Error),
-    /// What it says cannot be.
+    /// It says something that cannot be used.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// Where the problem stands.
+/// Where the problem is.
 #[derive(Debug)]
-enum Place {
+enum Location {
     Flag(&'static str),
     File(PathBuf),
     Line {
@@ -39,7 +39,7 @@ enum Place {
     Nowhere,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "{name}: "),
@@ -68,12 +68,12 @@ impl fmt::Display for Place {
 impl ConfigError {
     pub(super) fn flag(name: &'static str, problem: String) -> Self {
         Self {
-            place: Place::Flag(name),
+            location: Location::Flag(name),
             problem: ConfigProblem::Invalid(problem),
         }
     }
 
-    /// What is wrong, without the place.
+    /// What is wrong, without the location.
     pub fn problem(&self) -> &ConfigProblem {
         &self.problem
     }
@@ -88,7 +88,7 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError {
-            place: Place::File(path.to_owned()),
+            location: Location::File(path.to_owned()),
             problem: ConfigProblem::Unreadable(cause),
         })?;
         Ok(Self {
@@ -117,18 +117,18 @@ impl Source {
             .unwrap_or(Path::new(""))
     }
 
-    /// A complaint, with the line if the span names one.
+    /// An error, with the line if the span names one.
     pub(super) fn error(&self, span: Option<Range<usize>>, problem: String) -> ConfigError {
         let problem = ConfigProblem::Invalid(problem);
-        let place = match (&self.file, span.filter(|span| !span.is_empty())) {
+        let location = match (&self.file, span.filter(|span| !span.is_empty())) {
             (Some(file), Some(span)) => self.line(file, &span),
-            (Some(file), None) => Place::File(file.clone()),
-            (None, _) => Place::Nowhere,
+            (Some(file), None) => Location::File(file.clone()),
+            (None, _) => Location::Nowhere,
         };
-        ConfigError { place, problem }
+        ConfigError { location, problem }
     }
 
-    /// A complaint of the TOML parser. It stands somewhere, if only where something is missing.
+    /// An error of the TOML parser. It always has a location, if only the one where something is missing.
     pub(super) fn syntax_error(&self, span: Option<Range<usize>>, message: &str) -> ConfigError {
         let span = span.map(|span| span.start..span.end.max(span.start + 1));
         let plain = WORDS
@@ -139,7 +139,7 @@ impl Source {
         self.error(span, plain)
     }
 
-    fn line(&self, file: &Path, span: &Range<usize>) -> Place {
+    fn line(&self, file: &Path, span: &Range<usize>) -> Location {
         let before = self.text.get(..span.start).unwrap_or_default();
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.text.get(start..).unwrap_or_default();
@@ -151,9 +151,9 @@ impl Source {
             .chars()
             .count();
         let spanned = self.text.get(span.clone()).unwrap_or_default();
-        // A span may reach over several lines; only the first is shown.
+        // A span may cover several lines; only the first is shown.
         let width = spanned.lines().next().unwrap_or_default().chars().count().max(1);
-        Place::Line {
+        Location::Line {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: column + 1,
@@ -163,7 +163,7 @@ impl Source {
     }
 }
 
-/// A line as it may be shown: of one that holds credentials only the form is left.
+/// A line as it may be shown: credentials are masked.
 fn without_secrets(line: &str) -> String {
     match line.split_once('=') {
         Some((key, value)) if SECRETS.contains(&key.trim()) => {
@@ -178,7 +178,7 @@ fn without_secrets(line: &str) -> String {
 /// The keys whose values are credentials.
 const SECRETS: [&str; 2] = ["token", "signature-key"];
 
-/// The parser speaks to programmers. What it calls things is put into the words of the documentation.
+/// The parser speaks to programmers. Its terms are replaced by those of the documentation.
 const WORDS: [(&str, &str); 9] = [
     ("unknown field", "unknown key"),
     ("missing field", "missing key"),
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complaints_do_not_show_credentials() {
+    fn errors_do_not_show_credentials() {
         for (line, shown) in [
             ("token = [\"hunter2\", '']", "token = [\"*******\", '']"),
             ("signature-key=hunter2", "signature-key=*******"),

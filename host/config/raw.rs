@@ -324,7 +324,7 @@ impl Default for Log {
     }
 }
 
-/// A default stands nowhere.
+/// A default has no location in the file.
 fn unplaced<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }

@@ -28,15 +28,15 @@ pub(super) struct Seconds(pub(super) Duration);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Seconds {
-    /// 0 where it stands for no limit.
+    /// 0 where that means no limit.
     pub(super) const NEVER: Self = Self(Duration::ZERO);
 
-    /// Longer than a century is as good as that, and can be added to the time of day.
+    /// Anything longer than a century is cut to one, so that it can be added to the time of day.
     fn new(duration: Duration) -> Self {
         Self(duration.min(CENTURY))
     }
 
-    /// None for 0, which stands for no limit.
+    /// None for 0, which means no limit.
     pub(super) fn or_never(self) -> Option<Duration> {
         Some(self.0).filter(|duration| !duration.is_zero())
     }
@@ -88,7 +88,7 @@ fn parse_bytes(text: &str) -> Option<Bytes> {
         "GiB" => 1024.0 * 1024.0 * 1024.0,
         _ => return None,
     };
-    // Float to integer conversion saturates, so a size beyond all bounds stays one.
+    // Float to integer conversion saturates, so a size that is out of range becomes the largest one.
     Some(Bytes((number * factor) as usize))
 }
 
@@ -150,7 +150,7 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Where an upstream is and how it is spoken to.
+/// Where an upstream is, and which protocol it speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamUrl {
     /// `http://` or `https://`: a web server in front of PHP-FPM.
@@ -181,7 +181,7 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
-/// A password is nobody's business who reads the log.
+/// Without the password, which must not appear in the log.
 fn without_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -222,7 +222,7 @@ pub(super) fn parse_upstream_url(text: &str, script: Option<String>) -> Result<U
     }
     if !text.starts_with("http://") && !text.starts_with("https://") {
         return Err(UrlProblem::Url(format!(
-            "`{text}` is no upstream; write http://…, https://…, fastcgi://host:port or fastcgi+unix:///path/of.sock"
+            "`{text}` is not an upstream; write http://…, https://…, fastcgi://host:port or fastcgi+unix:///path/of.sock"
         )));
     }
     if script.is_some() {
@@ -232,7 +232,7 @@ pub(super) fn parse_upstream_url(text: &str, script: Option<String>) -> Result<U
     match check_url(text) {
         Ok(()) => Ok(UpstreamUrl::Http(text.to_owned())),
         Err(cause) => Err(UrlProblem::Url(format!(
-            "`{text}` is no url ({cause}); write one such as \"http://localhost/websocket.php\""
+            "`{text}` is not a URL ({cause}); write one such as \"http://localhost/websocket.php\""
         ))),
     }
 }
@@ -249,7 +249,7 @@ fn fastcgi_script(script: Option<String>) -> Result<String, UrlProblem> {
     }
 }
 
-/// The web client will parse it again; here only so that the error comes before the start.
+/// The web client will parse it again; this check is here so that the error comes before the start.
 fn check_url(text: &str) -> Result<(), String> {
     let uri: hyper::Uri = text
         .parse()
@@ -265,7 +265,7 @@ pub(super) fn check_filter(text: &str) -> Result<(), String> {
     match text.parse::<tracing_subscriber::filter::Targets>() {
         Ok(_) => Ok(()),
         Err(_) => Err(format!(
-            "`{text}` is no log filter; write a level such as \"info\", or \"info,aileron::session=debug\""
+            "`{text}` is not a log filter; write a level such as \"info\", or \"info,aileron::session=debug\""
         )),
     }
 }
@@ -289,13 +289,13 @@ impl PathPattern {
         let (Self::Exact(path) | Self::Below(path)) = &pattern;
         if !path.starts_with('/') || path.contains(['*', '?', '#', ' ']) {
             return Err(format!(
-                "`{text}` is no path; write \"/chat\", or \"/rooms/*\" for everything below"
+                "`{text}` is not a path; write \"/chat\", or \"/rooms/*\" for everything below"
             ));
         }
         Ok(pattern)
     }
 
-    /// Whether a request's path is meant.
+    /// Whether it matches the path of a request.
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(own) => own == path,
@@ -303,7 +303,7 @@ impl PathPattern {
         }
     }
 
-    /// How closely it says what it means: of several patterns that match, the highest wins.
+    /// How specific it is: if several patterns match, the most specific one wins.
     pub fn precision(&self) -> usize {
         match self {
             Self::Exact(_) => usize::MAX,

@@ -14,15 +14,15 @@ use super::{
     Route, Schedule, Topic, Upstream, raw,
 };
 
-/// A schedule is no clock.
+/// Schedules are not meant as a clock.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Carries the source along, so that each complaint can point into it.
+/// Carries the source along, so that each error can point into it.
 pub(super) struct Validator<'a> {
     pub(super) source: &'a Source,
 }
 
-/// A value, and where it stands: none for one of the command line or a default.
+/// A value and its location: none for a default or one from the command line.
 struct Located<T>(T, Option<Range<usize>>);
 
 impl Validator<'_> {
@@ -122,7 +122,7 @@ impl Validator<'_> {
                 UrlProblem::Url(problem) => ("--upstream", span, problem),
                 UrlProblem::Script(problem) => ("--script", script_span, problem),
             };
-            // What stands nowhere in the file is of the command line.
+            // A value that is not in the file is from the command line.
             match span.filter(|span| !span.is_empty()) {
                 Some(span) => self.source.error(Some(span), problem),
                 None => ConfigError::flag(flag, problem),
@@ -188,7 +188,7 @@ impl Validator<'_> {
         Ok(all)
     }
 
-    /// A path that clients connect to, which is never the one of pushes.
+    /// A path that clients connect to, which is never that of pushes.
     fn path(
         &self,
         raw: &toml::Spanned<String>,
@@ -201,7 +201,7 @@ impl Validator<'_> {
                 "clients connect to `{pattern}`, but `{}` is the path of pushes; change this one or [push] path",
                 push_path.get_ref()
             );
-            // One of the two stands in the file: the defaults differ.
+            // One of the two is in the file, since the defaults differ.
             let span = Some(raw.span()).filter(|span| !span.is_empty());
             return Err(self.source.error(span.or(Some(push_path.span())), problem));
         }
@@ -245,7 +245,7 @@ impl Validator<'_> {
             .map(|(name, policy)| Ok((name, self.policy(policy)?)));
         Ok(Plugins {
             built_in: raw.built_in,
-            // The command line is relative to the working directory, the file's words are relative to the file.
+            // Paths on the command line are relative to the working directory, those in the file to the file.
             dir: dir.or_else(|| raw.dir.map(|dir| self.source.directory().join(dir))),
             cache: raw.cache.map(|dir| self.source.directory().join(dir)),
             settle: raw.settle.0,
@@ -280,7 +280,7 @@ impl Validator<'_> {
                 return Ok(text.to_ascii_lowercase());
             }
             let problem = format!(
-                "`{text}` is no SHA-256; it has 64 hexadecimal digits, as `sha256sum FILE` prints them"
+                "`{text}` is not a SHA-256; it has 64 hexadecimal digits, as `sha256sum FILE` prints them"
             );
             Err(self.source.error(Some(pin.span()), problem))
         });
@@ -362,7 +362,7 @@ impl Validator<'_> {
             let span = Some(raw.name.span());
             let name = raw.name.into_inner();
             if name.is_empty() || schedules.iter().any(|other| other.name == name) {
-                let problem = format!("`{name}` is no name for a schedule; each needs one of its own");
+                let problem = format!("`{name}` is not a name for a schedule; each needs one of its own");
                 return Err(self.source.error(span, problem));
             }
             if raw.every.get_ref().0 < SHORTEST_INTERVAL {

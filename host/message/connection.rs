@@ -78,6 +78,28 @@ impl Connection {
         }
     }
 
+    /// The facts of these names that the connection has, in their order. Goes through the headers once: plugins hear the
+    /// same facts with each frame.
+    pub fn facts<'a>(&'a self, names: &'a [String]) -> Vec<(&'a str, Cow<'a, str>)> {
+        const HEADER: &str = "header.";
+        let of_another_kind = |name: &String| (!name.starts_with(HEADER)).then(|| self.fact(name));
+        let mut values: Vec<_> = names.iter().map(|name| of_another_kind(name).flatten()).collect();
+        for (header, value) in self.headers.lines().filter_map(|line| line.split_once(": ")) {
+            for (name, known) in names.iter().zip(&mut values) {
+                let is_it =
+                    name.len() == HEADER.len() + header.len() && name.strip_prefix(HEADER) == Some(header);
+                if is_it && known.is_none() {
+                    *known = Some(Cow::Borrowed(value));
+                }
+            }
+        }
+        let names = names.iter().map(String::as_str);
+        names
+            .zip(values)
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+
     /// Whether a name is one that connections may have: what `fact` knows.
     pub fn knows_fact(name: &str) -> bool {
         matches!(
@@ -170,6 +192,14 @@ mod tests {
         for (name, value) in facts {
             assert_eq!(connection.fact(name).as_deref(), value, "{name}");
         }
+        let names = facts.map(|(name, _)| name.to_owned());
+        let together = connection.facts(&names);
+        let together: Vec<_> = together
+            .iter()
+            .map(|(name, value)| (*name, Some(&**value)))
+            .collect();
+        let known: Vec<_> = facts.into_iter().filter(|(_, value)| value.is_some()).collect();
+        assert_eq!(together, known);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is counted of each upstream.
+//! What is counted for each upstream.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -30,7 +30,7 @@ pub(super) struct Upstreams {
 #[derive(Clone)]
 pub struct UpstreamMetrics {
     name: String,
-    /// Requests that were asked for, sent or not.
+    /// Requests that were asked for, whether sent or not.
     pub requests: Counter,
     /// From the decision to the end, in seconds.
     pub duration: Histogram,
@@ -40,7 +40,7 @@ pub struct UpstreamMetrics {
     pub waiting: Gauge,
     /// Requests whose client went while they waited; they were not sent.
     pub abandoned: Counter,
-    /// Further tries after nothing could be sent.
+    /// Retries after nothing could be sent.
     pub retries: Counter,
     /// The state of the circuit breaker: 0 closed, 1 half-open, 2 open.
     pub circuit: Gauge,

@@ -1,4 +1,4 @@
-//! Work of seconds, the compiler's above all: on threads of low priority, so that nobody's frame waits for it.
+//! Work that takes seconds, above all that of the compiler: on threads of low priority, so that no frame waits for it.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -6,10 +6,10 @@ use std::thread;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// As nice(1) counts: a tenth of a processor that others want, and all of one that nobody wants.
+/// By the scale of nice(1): a tenth of a processor that others want too, and all of an idle one.
 const NICE: i32 = 10;
 
-/// The work ended in a panic, or got no thread.
+/// The work panicked, or its thread could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("its thread could not be started, or has panicked")]
 pub(super) struct Lost;
@@ -29,8 +29,8 @@ pub(super) async fn run(name: &str, work: impl FnOnce() + Send + 'static) -> Res
     is_done.await.map_err(|_| Lost)
 }
 
-/// Does the same with each of these, with as many at a time as there are processors, and waits until all is done. The threads
-/// have the priority of the one that calls.
+/// Does the work for each of these, as many at a time as there are processors, and waits until all is done. The threads
+/// have the priority of the calling one.
 pub(super) fn each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
     let threads = thread::available_parallelism()
         .map_or(1, Into::into)
@@ -54,18 +54,17 @@ pub(super) fn each<T: Send>(items: Vec<T>, work: impl Fn(T) + Sync) {
     });
 }
 
-/// Has the compiler's threads step back too. They are those of rayon, for the whole process; whoever comes first sets them
-/// up.
+/// Lowers the priority of the compiler's threads too. They are rayon's, for the whole process; the first user sets them up.
 pub(super) fn prepare_compiler() {
     let threads = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("compiler-{n}"));
     if let Err(error) = threads.start_handler(|_| step_back()).build_global() {
-        tracing::debug!(%error, "the compiler's threads were there already");
+        tracing::debug!(%error, "the compiler's threads existed already");
     }
 }
 
 /// On Linux each thread has a priority of its own.
 fn step_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "a thread stays at the usual priority");
+        tracing::debug!(%error, "a thread keeps the usual priority");
     }
 }

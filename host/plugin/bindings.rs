@@ -1,8 +1,8 @@
-//! `wit/` in Rust: the types that cross into a plugin and back, and the conversions from and to the host's vocabulary.
+//! `wit/` in Rust: the types that cross into a plugin and back, and the conversions from and to the host's own types.
 //!
 //! What goes in is borrowed, so that a call copies a payload once, into the plugin's memory. `bindgen!` would make one
-//! owned type of everything that goes both ways; hence these derives. That they agree with the WIT is checked against
-//! each plugin when it is loaded.
+//! owned type of everything that goes both ways; hence these derives. Whether they agree with the WIT is checked
+//! against each plugin when it is loaded.
 
 mod input;
 mod output;
@@ -10,13 +10,13 @@ mod output;
 use wasmtime::component::{ComponentNamedList, Func, Instance, Lift, Lower, TypedFunc};
 use wasmtime::{AsContextMut, Store};
 
-use crate::message::{Action, Event};
+use crate::message::{Admission, Decision, Event};
 use input::{
     ConnectionIn, EffectIn, FailureIn, NOBODY, PayloadIn, RequestIn, ResponseIn, outcome_in, payload,
     request_in, with_connection, with_effects,
 };
 pub(super) use output::InterestOut;
-use output::{ActionOut, AdmissionOut};
+use output::{ActionOut, AdmissionOut, actions};
 
 /// The package whose interfaces plugins export.
 pub(super) const PACKAGE: &str = "aileron:gateway/";
@@ -41,8 +41,8 @@ type CloseIn<'a> = (ConnectionIn<'a>, u16, &'a str);
 type TimerIn<'a> = (ConnectionIn<'a>, &'a str);
 type ScheduleIn<'a> = (&'a str,);
 type ReportIn<'a> = (Option<ConnectionIn<'a>>, PayloadIn<'a>, &'a [EffectIn<'a>]);
-type Actions = (Vec<ActionOut>,);
-type Admission = (AdmissionOut,);
+type ActionsOut = (Vec<ActionOut>,);
+type AdmittedOut = (AdmissionOut,);
 
 /// The handlers that an instance exports. Each is checked against its WIT type before it gets here.
 pub(super) struct Hooks {
@@ -84,15 +84,15 @@ impl Hooks {
         let at = &mut (store, instance);
         Ok(Self {
             configure: find::<T, Settings<'_>, (Result<InterestOut, String>,)>(at, "lifecycle", "configure")?,
-            on_open: find::<T, OpenIn<'_>, Admission>(at, "handshakes", "on-open")?,
-            on_verdict: find::<T, VerdictIn<'_>, Admission>(at, "handshakes", "on-verdict")?,
-            on_frame: find::<T, FrameIn<'_>, Actions>(at, "frames", "on-frame")?,
-            on_response: find::<T, OutcomeIn<'_>, Actions>(at, "responses", "on-response")?,
-            on_push: find::<T, PushIn<'_>, Actions>(at, "pushes", "on-push")?,
-            on_close: find::<T, CloseIn<'_>, Actions>(at, "closings", "on-close")?,
-            on_timer: find::<T, TimerIn<'_>, Actions>(at, "timers", "on-timer")?,
-            on_schedule: find::<T, ScheduleIn<'_>, Actions>(at, "schedules", "on-schedule")?,
-            on_report: find::<T, ReportIn<'_>, Actions>(at, "reports", "on-report")?,
+            on_open: find::<T, OpenIn<'_>, AdmittedOut>(at, "handshakes", "on-open")?,
+            on_verdict: find::<T, VerdictIn<'_>, AdmittedOut>(at, "handshakes", "on-verdict")?,
+            on_frame: find::<T, FrameIn<'_>, ActionsOut>(at, "frames", "on-frame")?,
+            on_response: find::<T, OutcomeIn<'_>, ActionsOut>(at, "responses", "on-response")?,
+            on_push: find::<T, PushIn<'_>, ActionsOut>(at, "pushes", "on-push")?,
+            on_close: find::<T, CloseIn<'_>, ActionsOut>(at, "closings", "on-close")?,
+            on_timer: find::<T, TimerIn<'_>, ActionsOut>(at, "timers", "on-timer")?,
+            on_schedule: find::<T, ScheduleIn<'_>, ActionsOut>(at, "schedules", "on-schedule")?,
+            on_report: find::<T, ReportIn<'_>, ActionsOut>(at, "reports", "on-report")?,
         })
     }
 
@@ -109,7 +109,7 @@ impl Hooks {
         }
     }
 
-    /// Hands over the settings. Without the hook the interest is empty.
+    /// Hands over the settings. Without the hook, the interest is empty.
     pub(super) fn configure(
         &self,
         store: impl AsContextMut,
@@ -121,13 +121,14 @@ impl Hooks {
         call::<Settings<'_>, (Result<InterestOut, String>,)>(func, store, (settings,)).map(|(result,)| result)
     }
 
-    /// Calls the handler of an event; none if the plugin has none. `facts` names what the plugin wants to know.
+    /// Calls the handler of an event; gives none if the plugin has no such handler. `facts` names what the plugin wants to
+    /// know.
     pub(super) fn handle(
         &self,
         store: impl AsContextMut,
         event: &Event,
         facts: &[String],
-    ) -> wasmtime::Result<Option<Vec<Action>>> {
+    ) -> wasmtime::Result<Option<Decision>> {
         let handler = match event {
             Event::Open { .. } => self.on_open,
             Event::Verdict { .. } => self.on_verdict,
@@ -155,9 +156,9 @@ fn decide(
     store: impl AsContextMut,
     event: &Event,
     connection: Option<ConnectionIn<'_>>,
-) -> wasmtime::Result<Vec<Action>> {
+) -> wasmtime::Result<Decision> {
     let named = connection.unwrap_or(NOBODY);
-    let actions = match event {
+    let list = match event {
         Event::Open { request, .. } => {
             return admit::<OpenIn<'_>>(func, store, (named, request_in(request)));
         }
@@ -165,31 +166,33 @@ fn decide(
             let verdict = (named, payload(context), outcome_in(outcome));
             return admit::<VerdictIn<'_>>(func, store, verdict);
         }
-        Event::Frame { message, .. } => call::<FrameIn<'_>, Actions>(func, store, (named, payload(message))),
+        Event::Frame { message, .. } => {
+            call::<FrameIn<'_>, ActionsOut>(func, store, (named, payload(message)))
+        }
         Event::Response { context, outcome, .. } => {
             let response = (connection, payload(context), outcome_in(outcome));
-            call::<OutcomeIn<'_>, Actions>(func, store, response)
+            call::<OutcomeIn<'_>, ActionsOut>(func, store, response)
         }
-        Event::Timer { name, .. } => call::<TimerIn<'_>, Actions>(func, store, (named, name)),
+        Event::Timer { name, .. } => call::<TimerIn<'_>, ActionsOut>(func, store, (named, name)),
         Event::Close { code, reason, .. } => {
-            call::<CloseIn<'_>, Actions>(func, store, (named, *code, reason))
+            call::<CloseIn<'_>, ActionsOut>(func, store, (named, *code, reason))
         }
-        Event::Push(request) => call::<PushIn<'_>, Actions>(func, store, (request_in(request),)),
-        Event::Schedule(name) => call::<ScheduleIn<'_>, Actions>(func, store, (name,)),
+        Event::Push(request) => call::<PushIn<'_>, ActionsOut>(func, store, (request_in(request),)),
+        Event::Schedule(name) => call::<ScheduleIn<'_>, ActionsOut>(func, store, (name,)),
         Event::Report { context, effects, .. } => with_effects(effects, |effects| {
-            call::<ReportIn<'_>, Actions>(func, store, (connection, payload(context), effects))
+            call::<ReportIn<'_>, ActionsOut>(func, store, (connection, payload(context), effects))
         }),
     };
-    actions.map(|(actions,)| actions.into_iter().map(Action::from).collect())
+    list.map(|(list,)| Decision::Actions(actions(list)))
 }
 
 /// Calls a handler of handshakes.
-fn admit<P>(func: Func, store: impl AsContextMut, params: P) -> wasmtime::Result<Vec<Action>>
+fn admit<P>(func: Func, store: impl AsContextMut, params: P) -> wasmtime::Result<Decision>
 where
     P: ComponentNamedList + Lower,
 {
-    let (admission,) = call::<P, Admission>(func, store, params)?;
-    Ok(admission.into_actions())
+    let (admission,) = call::<P, AdmittedOut>(func, store, params)?;
+    Ok(Decision::Admission(Box::new(Admission::from(admission))))
 }
 
 fn find<T: 'static, P, R>(
@@ -218,7 +221,7 @@ where
 }
 
 /// Calls a function whose type `find` has checked. The parameters' lifetime differs with each call, so the checked
-/// `TypedFunc` itself cannot be kept; checking again would cost more than many a handler.
+/// `TypedFunc` itself cannot be kept; checking again would cost more than many handlers do.
 fn call<P, R>(func: Func, mut store: impl AsContextMut, params: P) -> wasmtime::Result<R>
 where
     P: ComponentNamedList + Lower,
@@ -226,7 +229,7 @@ where
 {
     #[expect(
         unsafe_code,
-        reason = "the type was checked by `find`; lifetimes are no part of a component's types"
+        reason = "the type was checked by `find`; lifetimes are not part of a component's types"
     )]
     // SAFETY: each `Func` in `Hooks` got there through `find` with the very types that `Hooks` calls it with.
     let func = unsafe { TypedFunc::<P, R>::new_unchecked(func) };

@@ -1,7 +1,7 @@
-//! The plugin files and what became of each: which version serves, which one it would go back to, which content was
-//! refused and why.
+//! The plugin files and the state of each: which version serves, which one it would go back to, which content was refused
+//! and why.
 //!
-//! Each function here is one change of that, with the line that operators read about it.
+//! Each function here is one change of that, together with its log line for operators.
 
 mod file;
 
@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::changelog::Change;
 use super::directory;
-use super::history::Change;
 use super::probation::Verdict;
 use super::reload::Known;
 use super::report::Report;
@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 pub(super) use file::Refusal;
 use file::{File, Trial};
 
-/// Removed files that are remembered; of more, those that went first are forgotten.
+/// How many removed files are remembered; beyond that, those that were removed first are forgotten.
 const REMEMBERED: usize = 32;
 
 /// By file name, which is the order of the chain.
@@ -70,7 +70,7 @@ impl Catalog {
 
     /// A version was loaded from a file, and takes over.
     pub(super) fn take_over(&mut self, name: &str, version: Version, took: Duration) {
-        // A verdict about the version before may have come in the meantime.
+        // There may have been a verdict about the previous version in the meantime.
         self.conclude();
         let file = self.files.entry(name.to_owned()).or_default();
         let (plugin, hash) = (version.name.clone(), version.hash.clone());
@@ -84,7 +84,7 @@ impl Catalog {
         tracing::info!(plugin = &*plugin, file = name, hash, ?took, "{what}");
         self.metrics.reload("loaded");
         file.record(Change::Loaded, &hash, None);
-        // What is itself on trial is nothing to go back to while there is something that has stood the test.
+        // A version that is itself on trial is not a fallback as long as there is a proven one.
         let proven = file.trial.take().and_then(|trial| trial.fallback);
         file.trial = is_on_trial.then(|| Trial {
             fallback: proven.or(before.filter(|before| before.failure().is_none())),
@@ -93,7 +93,7 @@ impl Catalog {
         file.gone = None;
     }
 
-    /// A content is not taken into service. Keeps what serves, and says so loudly, once for each content.
+    /// A content is refused. Keeps the version that serves, and logs an error, once for each content.
     pub(super) fn refuse(&mut self, name: &str, refusal: Refusal) {
         let file = self.files.entry(name.to_owned()).or_default();
         if file.gone.is_none() && file.refused.as_ref().is_some_and(|known| known.is_same(&refusal)) {
@@ -115,7 +115,7 @@ impl Catalog {
         file.gone = None;
     }
 
-    /// The content that was rolled back before its file went is here again.
+    /// The content that was rolled back before its file was removed is here again.
     pub(super) fn refuse_again(&mut self, name: &str) {
         if let Some(refusal) = self.files.get(name).and_then(|file| file.refused.clone()) {
             self.refuse(name, refusal);
@@ -124,13 +124,13 @@ impl Catalog {
 
     /// The content that serves is back in its file.
     pub(super) fn forgive(&mut self, name: &str) {
-        tracing::info!(file = name, "the plugin file holds again what serves");
+        tracing::info!(file = name, "the plugin file again has the content that serves");
         if let Some(file) = self.files.get_mut(name) {
             file.refused = None;
         }
     }
 
-    /// A file is gone. What was rolled back is remembered, for it may be put there again.
+    /// A file is gone. A content that was rolled back is remembered, since it may come back.
     pub(super) fn remove(&mut self, name: &str) {
         tracing::info!(file = name, "plugin removed");
         self.metrics.reload("removed");
@@ -157,8 +157,8 @@ impl Catalog {
         }
     }
 
-    /// Acts on the verdicts that have come in: what passed has nothing behind it any more, what failed is rolled back if
-    /// there is something to go back to. If there is not, it stays, for it may be the plugin that decides who connects.
+    /// Acts on the verdicts that have come in: a version that passed needs no fallback any more, and one that failed is
+    /// rolled back to its fallback. Without one it stays, since it may be the plugin that decides who may connect.
     pub(super) fn conclude(&mut self) {
         for (name, file) in &mut self.files {
             let Some(version) = file.serving.clone() else {

@@ -1,5 +1,5 @@
 //! The clock that interrupts guests: an OS thread that advances the engine's epoch every millisecond (a guest that never
-//! yields would starve a timer of the async runtime). While nothing is called it rests, as most gateways do at night.
+//! yields would starve a timer of the async runtime). It rests while no plugin is called.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,10 +10,10 @@ use wasmtime::EngineWeak;
 
 /// How often running code is interrupted to look at its budget.
 const TICK: Duration = Duration::from_millis(1);
-/// At rest it looks now and then whether the engine is gone.
+/// While at rest, it checks now and then whether the engine is gone.
 const REST: Duration = Duration::from_secs(1);
 
-/// Starts to tick with the first call.
+/// Starts ticking at the first call.
 #[derive(Default)]
 pub(super) struct Clock {
     /// A call has begun since the last tick.
@@ -22,7 +22,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts the thread, which ends with the engine. It rests when no call has begun for longer than any may take.
+    /// Starts the thread, which ends with the engine. It rests when no call has begun for longer than a call may take.
     pub(super) fn start(self: &Arc<Self>, engine: EngineWeak, longest: Duration) -> std::io::Result<()> {
         let clock = self.clone();
         let ticking = thread::Builder::new().name("epoch".to_owned()).spawn(move || {
@@ -44,7 +44,7 @@ impl Clock {
         Ok(())
     }
 
-    /// A call begins, and is to be interrupted from now on.
+    /// A call begins, and has to be interrupted from now on.
     pub(super) fn call_begins(&self) {
         if !self.is_wanted.load(Ordering::Relaxed) {
             self.is_wanted.store(true, Ordering::Relaxed);

@@ -1,9 +1,8 @@
-//! The code that plugins were compiled to, kept from start to start: a file for each component, named by its content and by
-//! what compiled it.
+//! The compiled code of plugins, kept between starts: a file for each component, named after its content and its compiler.
 //!
-//! Such a file is mapped into memory as it is. wasmtime's own cache unpacks a file that it has packed and copies it, which for
-//! the forty megabytes of a plugin in Python takes longer than everything else that a start does; and what is mapped is read
-//! as far as it is used, and taken from the kernel's page cache by all processes.
+//! Such a file is mapped into memory as it is. wasmtime's own cache compresses its files and copies them, which for the
+//! forty megabytes of a plugin in Python takes longer than the rest of a start. And a mapped file is read only as far as it
+//! is used, and shared by all processes through the kernel's page cache.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,21 +14,21 @@ use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// An entry that nobody has used for so long is removed when another one is written.
+/// An entry that has not been used for this long is removed when another one is written.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How the name of an entry ends.
+/// The file name extension of entries.
 const EXTENSION: &str = "cwasm";
-/// How exact the time of an entry's last use is.
+/// How precise the time of an entry's last use is.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The directory. What lies in there is run as it is, so nobody but this user may put anything there.
+/// The directory. Its files are run as they are, so nobody except this user may put anything there.
 pub(super) struct Compiled {
     dir: PathBuf,
 }
 
 impl Compiled {
-    /// Makes the directory if it is not there; without one it is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or one of the
-    /// user's own among the temporary ones. An error comes with the name of the directory.
+    /// Makes the directory if it does not exist. The default is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or a private
+    /// one among the temporary directories. An error comes with the name of the directory.
     pub(super) fn open(dir: Option<&Path>) -> Result<Self, (PathBuf, io::Error)> {
         let dir = dir.map_or_else(default_dir, Path::to_owned);
         match make_safe(&dir) {
@@ -64,8 +63,8 @@ impl Compiled {
         }
     }
 
-    /// Writes an entry in one step, so that none is ever there in part: a process that ends or a machine that stops meanwhile
-    /// leaves what was there before.
+    /// Writes an entry atomically, so that it is never there in part: if the process or the machine stops in the middle, what
+    /// was there before stays.
     fn keep(&self, file: &Path, code: &[u8]) -> io::Result<()> {
         self.clean_up();
         let fresh = file.with_extension(format!("{:x}.{EXTENSION}", fastrand::u64(..)));
@@ -80,8 +79,8 @@ impl Compiled {
         kept
     }
 
-    /// Removes what nobody has used for long: code of plugins, and of gateways, that are no more. The directory is of the
-    /// operator's choice, so what else lies there stays.
+    /// Removes entries that have not been used for long: those of plugins and gateways that no longer exist. The directory is
+    /// the operator's choice, so other files in it stay.
     fn clean_up(&self) {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         for entry in entries {
@@ -95,25 +94,25 @@ impl Compiled {
     }
 }
 
-/// An entry is of no use to another version of the compiler, other settings of it, or another kind of processor.
+/// An entry is useless for another version of the compiler, other settings of it, or another kind of processor.
 fn name(engine: &Engine, hash: &str) -> String {
     let mut compiler = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compiler);
     format!("{hash}-{:016x}.{EXTENSION}", compiler.finish())
 }
 
-/// None if there is no such entry, or it is none of this engine's.
+/// None if there is no such entry, or if it is for another engine.
 fn mapped(engine: &Engine, file: &Path) -> Option<Component> {
     if !file.exists() {
         return None;
     }
     #[expect(unsafe_code, reason = "wasmtime cannot see where the code comes from")]
-    // SAFETY: nobody but this user writes to the directory, and `keep` puts nothing there but what an engine has made, whole,
-    // and never changed afterwards. wasmtime refuses what an engine unlike this one has made.
+    // SAFETY: nobody except this user writes to the directory, and `keep` only puts there what an engine has made, as a
+    // whole, and never changed afterwards. wasmtime refuses what an engine unlike this one has made.
     let component = unsafe { Component::deserialize_file(engine, file) };
     component
         .inspect_err(
-            |error| tracing::debug!(file = %file.display(), %error, "compiled code is of no use; compiling again"),
+            |error| tracing::debug!(file = %file.display(), %error, "compiled code cannot be used; compiling again"),
         )
         .ok()
 }
@@ -148,7 +147,7 @@ fn default_dir() -> PathBuf {
     }
 }
 
-/// One that is there already is left as it is: it may serve others too.
+/// An existing one is left as it is: others may use it too.
 fn make_safe(dir: &Path) -> io::Result<()> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -186,7 +185,7 @@ mod tests {
         let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
         compiled.component(&engine, "hash", EMPTY).unwrap();
         assert_eq!(entries(&dir).len(), 1);
-        // No component at all, so it cannot come from the compiler.
+        // Not a component, so it cannot come from the compiler.
         compiled.component(&engine, "hash", b"").unwrap();
         assert!(compiled.component(&engine, "other", b"").is_err());
     }

@@ -1,4 +1,4 @@
-//! The plugin directory as it is at a moment: which files, which content.
+//! The plugin directory at a moment: which files are there, and with which content.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::load;
 
-/// What tells without reading whether a file may have changed. Links are followed, so that a link that is turned to
-/// another file counts as a change, and so does a directory that is one.
+/// What tells whether a file may have changed, without reading it. Links are followed, so that a link that is pointed at
+/// another file counts as a change, as does a link to a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -27,8 +27,8 @@ pub(super) struct Content {
     pub(super) hash: String,
 }
 
-/// Looks at the directory. Hidden files and files that are not called `*.wasm` are no plugins: editors and copying
-/// programs write to such names first.
+/// Looks at the directory. Hidden files and those not named `*.wasm` are not plugins: editors and copying programs write
+/// to such names first.
 pub(super) fn stamps(dir: &Path) -> io::Result<Stamps> {
     let mut stamps = Stamps::new();
     for entry in fs::read_dir(dir)? {
@@ -36,7 +36,7 @@ pub(super) fn stamps(dir: &Path) -> io::Result<Stamps> {
         let Some(name) = name.to_str().filter(|name| is_plugin(name)) else {
             continue;
         };
-        // A file that has gone between the two calls, or a link to nowhere, is not there.
+        // A file that was removed between the two calls, or a dangling link, is not there.
         let Ok(found) = fs::metadata(dir.join(name)) else {
             continue;
         };
@@ -58,7 +58,7 @@ pub(super) fn read(dir: &Path, stamps: &Stamps) -> BTreeMap<String, io::Result<C
     let files = stamps
         .keys()
         .map(|name| (name.clone(), read_file(&dir.join(name))));
-    // What has gone since the stamps were taken is not there.
+    // A file that was removed since the stamps were taken is not there.
     files
         .filter(|(_, content)| !matches!(content, Err(error) if error.kind() == io::ErrorKind::NotFound))
         .collect()
@@ -72,7 +72,7 @@ fn read_file(path: &Path) -> io::Result<Content> {
     })
 }
 
-/// The directory itself, behind all links: another one behind the same name must be watched anew.
+/// The directory itself, with all links resolved: if the name leads to another one, that one must be watched.
 pub(super) fn identity(dir: &Path) -> Option<(PathBuf, u64)> {
     let real = dir.canonicalize().ok()?;
     let inode = fs::metadata(&real).ok()?.ino();

@@ -1,7 +1,7 @@
 //! The one wasmtime engine: how code is compiled, and what it is linked to.
 //!
 //! Calls are synchronous on the thread that has the event: no fiber, no task, no lock. So a call must end soon, which the
-//! epoch sees to: `clock` advances it, and each call's budget decides at each tick whether it may go on (see `guest`).
+//! epoch ensures: `clock` advances it, and at each tick the budget of the call decides whether it may go on (see `guest`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub enum EngineError {
     /// wasmtime refused.
     #[error("the WebAssembly engine cannot be set up")]
     Engine(#[from] wasmtime::Error),
-    /// No thread for the epoch.
+    /// The thread that advances the epoch could not be started.
     #[error("the thread that times plugins cannot be started")]
     Ticker(#[source] std::io::Error),
 }
@@ -45,7 +45,7 @@ impl Engine {
     pub(super) fn new(cache: Option<&Path>, shared: Arc<Shared>) -> Result<Self, EngineError> {
         let mut config = Config::new();
         config.epoch_interruption(true);
-        // Costs 3.4 times as much for each call, and nothing here needs the component model's own concurrency.
+        // It makes each call 3.4 times as expensive, and nothing here needs the component model's own concurrency.
         config.concurrency_support(false);
         let compiled = Compiled::open(cache).map_err(|(dir, source)| EngineError::Cache { dir, source })?;
         background::prepare_compiler();
@@ -66,7 +66,7 @@ impl Engine {
         })
     }
 
-    /// A component, whose SHA-256 in hex is `hash`. Takes up to seconds on all cores, unless it was compiled before.
+    /// Compiles a component, whose SHA-256 in hex is `hash`. Takes up to seconds on all cores, unless it was compiled before.
     pub(super) fn component(&self, hash: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
         self.compiled.component(&self.wasmtime, hash, bytes)
     }

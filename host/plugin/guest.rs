@@ -1,4 +1,4 @@
-//! What the host keeps for one instance: its view of WASI, its bounds, and the budget of the call that runs.
+//! What the host keeps for one instance: its view of WASI, its limits, and the budget of the current call.
 //!
 //! The time limit counts CPU time of the thread, not the clock. On a busy machine a thread may be off its processor for
 //! many milliseconds in the middle of a call of a microsecond; by the clock, innocent calls would be killed. The thread's
@@ -19,35 +19,35 @@ use super::keyvalue::KeyValue;
 use super::stdio::LogStream;
 use crate::message::Connection;
 
-/// Reads that plugins may make. Implemented by the registry; calls come from inside a plugin, so they must be quick.
+/// What plugins may look up. Implemented by the registry; a plugin waits for each call, so they must be quick.
 pub trait Connections: Send + Sync {
-    /// The connection of an id, and whether its queue is full.
+    /// The connection with this id, and whether its queue is full.
     fn find(&self, id: &str) -> Option<(Arc<Connection>, bool)>;
     /// How many are open.
     fn count(&self) -> usize;
     /// The topics of a connection, sorted.
     fn topics_of(&self, id: &str) -> Vec<String>;
-    /// How many have subscribed to a topic.
+    /// The number of subscribers of a topic.
     fn subscriber_count(&self, topic: &str) -> usize;
-    /// The subscribers of a topic, at most so many.
+    /// The subscribers of a topic, up to a limit.
     fn subscribers(&self, topic: &str, limit: usize) -> Vec<Arc<Connection>>;
-    /// Who is in a topic, with the number of their connections; at most so many.
+    /// The members of a topic with the number of their connections, up to a limit.
     fn members(&self, topic: &str, limit: usize) -> Vec<(Arc<str>, usize)>;
 }
 
-/// The bounds of one instance.
+/// The limits of one instance.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct InstanceLimits {
     /// CPU time of one call.
     pub(super) time: Duration,
     /// Linear memory, in bytes.
     pub(super) memory: usize,
-    /// What one call may hand over to the host, in bytes.
+    /// The most bytes that one call may hand over to the host.
     pub(super) transfer: usize,
 }
 
-impl Limits {
-    /// By the clock; longer than any call is let go on.
+impl InstanceLimits {
+    /// By the clock; no call goes on for longer.
     pub(super) fn longest_call(&self) -> Duration {
         self.time * CLOCK_FACTOR + CLOCK_SLACK * 2
     }
@@ -57,14 +57,14 @@ impl Limits {
 pub(super) struct Shared {
     pub(super) connections: Arc<dyn Connections>,
     pub(super) keyvalue: KeyValue,
-    pub(super) limits: Limits,
+    pub(super) limits: InstanceLimits,
     pub(super) clock: Arc<Clock>,
 }
 
-/// Tables hold function references; no honest plugin has as many.
+/// Tables hold function references; no honest plugin has that many.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
-/// Beyond any CPU time limit: a call that waits without burning CPU is stopped too.
+/// Far above the CPU time limit: a call that waits without using CPU time is stopped too.
 const CLOCK_FACTOR: u32 = 20;
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
@@ -74,7 +74,7 @@ pub(super) struct Guest {
     pub(super) shared: Arc<Shared>,
     pub(super) settings: WasiConfigVariables,
     pub(super) table: ResourceTable,
-    pub(super) memory: Memory,
+    pub(super) memory: MemoryLimiter,
     pub(super) budget: Budget,
     wasi: WasiCtx,
 }
@@ -90,7 +90,7 @@ impl Guest {
             plugin,
             settings: settings.iter().cloned().collect(),
             table: ResourceTable::new(),
-            memory: Memory {
+            memory: MemoryLimiter {
                 used: 0,
                 limit: shared.limits.memory,
                 refused: false,
@@ -114,16 +114,16 @@ impl WasiView for Guest {
     }
 }
 
-/// Bounds the memory of an instance.
-pub(super) struct Memory {
+/// Limits the memory of an instance.
+pub(super) struct MemoryLimiter {
     /// Bytes of linear memory now.
     pub(super) used: usize,
     limit: usize,
-    /// Whether the running call was refused memory: a trap that follows is because of that.
+    /// Whether the current call was refused memory: a trap after that is its consequence.
     pub(super) refused: bool,
 }
 
-impl ResourceLimiter for Memory {
+impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -149,7 +149,7 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// The time that the running call may take.
+/// The time that the current call may take.
 pub(super) struct Budget {
     limit: Duration,
     first_tick: Option<(Duration, Instant)>,
@@ -166,7 +166,7 @@ impl Budget {
         self.first_tick = None;
     }
 
-    /// At each tick that meets a running call.
+    /// At each tick during a call.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let now = (thread_cpu_time(), Instant::now());
         let (cpu, clock) = *self.first_tick.get_or_insert(now);
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_memories_of_an_instance() {
-        let mut memory = Memory {
+        let mut memory = MemoryLimiter {
             used: 0,
             limit: 100,
             refused: false,

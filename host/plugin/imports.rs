@@ -1,10 +1,11 @@
-//! What the host offers to plugins besides WASI: reads of connections and topics, the log, the settings, the key-value store.
+//! What the host offers to plugins besides WASI: connections and topics to read, the log, the settings, the key-value store.
+
+mod keyvalue;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi_config::WasiConfig;
 
 use super::guest::Guest;
-use super::keyvalue;
 use bindings::aileron::gateway::connections::{self, Status};
 use bindings::aileron::gateway::topics;
 use bindings::wasi::logging::logging::{self, Level};

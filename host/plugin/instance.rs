@@ -1,4 +1,4 @@
-//! One instance of a plugin: its store, its handlers, and when it is used up.
+//! One instance of a plugin: its store, its handlers, and when it has to be replaced.
 //!
 //! An instance is kept and called again and again, because a fresh one for each call costs a hundred times as much. But
 //! guests leak, so it is replaced after a number of calls, an age, or a share of its memory limit, each drawn at random
@@ -12,7 +12,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{Exports, Hooks, InterestOut};
 use super::guest::{Guest, OutOfTime};
-use crate::message::{Action, Event};
+use crate::message::{Action, Decision, Event};
 
 /// Mean number of calls of an instance.
 const CALLS: u64 = 1_000_000;
@@ -30,7 +30,7 @@ pub(super) struct Instance {
     _counted: Counted,
 }
 
-/// A call that did not come to an end of its own. The event is dropped; the instance too.
+/// A call that did not end normally. The event is dropped, and so is the instance.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The plugin failed, and how.
@@ -44,16 +44,19 @@ pub enum CallError {
     Memory {
         /// The bound.
         limit: usize,
-        /// What it died of.
+        /// The trap that followed.
         trap: String,
     },
-    /// No instance could be made.
+    /// No instance could be created.
     #[error("it could not be started: {0}")]
     Start(String),
-    /// Too many events wait for a slow plugin.
+    /// Too many events are waiting for a slow plugin.
     #[error("it is slow, and {0} events wait for it already")]
     Overloaded(usize),
 }
+
+/// The result of a call.
+pub type CallResult = Result<Decision, CallError>;
 
 impl CallError {
     /// The kind, as metrics name it.
@@ -110,11 +113,11 @@ impl Instance {
     }
 
     /// Calls the handler of an event. After an error the instance must not be used again.
-    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> Result<Vec<Action>, CallError> {
+    pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> CallResult {
         self.begin();
         self.calls_left = self.calls_left.saturating_sub(1);
         match self.hooks.handle(&mut self.store, event, facts) {
-            Ok(actions) => Ok(actions.unwrap_or_else(|| vec![Action::Next(None)])),
+            Ok(decision) => Ok(decision.unwrap_or_else(|| Decision::Actions(vec![Action::Next(None)]))),
             Err(error) => Err(explain(&error, self.store.data())),
         }
     }
@@ -127,7 +130,7 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    /// Whether it is time for a new one. The clock is read once in a while only.
+    /// Whether it is time for a new one. The clock is read only once in a while.
     pub(super) fn is_spent(&self) -> bool {
         self.calls_left == 0
             || self.memory() > self.memory_mark
@@ -161,7 +164,7 @@ fn around(mean: u64) -> u64 {
     mean - mean / 4 + fastrand::u64(..=mean / 2)
 }
 
-/// Says what happened in a line: the cause, and where in the plugin.
+/// What happened, in one line: the cause, and where in the plugin.
 fn explain(error: &wasmtime::Error, guest: &Guest) -> CallError {
     if let Some(out_of_time) = error.downcast_ref::<OutOfTime>() {
         return CallError::Time(format!("{out_of_time}{}", place(error)));

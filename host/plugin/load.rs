@@ -1,8 +1,8 @@
-//! From the bytes of a file to a version that is fit to serve, everything tried off to the side.
+//! From the bytes of a file to a version that is fit to serve. Everything is tried before the version takes over.
 //!
 //! A file is a component, or a core module that carries its WIT in a custom section, or one of those for WASI preview 1;
 //! modules become components here. Then it is compiled, linked, instantiated and configured: a record that does not match
-//! or a bad setting shows only in the last two.
+//! or a bad setting only shows in the last two steps.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -21,15 +21,14 @@ use super::bindings::{Exports, InterestOut, PACKAGE, VERSION};
 use super::engine::Engine;
 use super::guest::Guest;
 use super::instance::{CallError, Instance};
-use super::pool::Pool;
 use super::probation::Probation;
 use super::sockets::{self, SOCKETS};
-use super::version::{FrameKinds, Interest, Version};
+use super::version::{FrameKinds, Instances, Interest, Version};
 use crate::config::{PathPattern, Policy};
 use crate::message::Connection;
 use crate::metrics::Metrics;
 
-/// What is to be loaded.
+/// What to load.
 pub(super) struct Candidate<'a> {
     pub(super) name: Arc<str>,
     pub(super) file: Option<PathBuf>,
@@ -41,7 +40,7 @@ pub(super) struct Candidate<'a> {
     pub(super) probation: Option<Probation>,
 }
 
-/// Why a file is not put into service, and what would help.
+/// Why a file is refused, and what would help.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Not the content that the operator allows.
@@ -78,19 +77,19 @@ pub enum LoadError {
     /// The compiler refused.
     #[error("it does not compile: {0}")]
     Compile(String),
-    /// Nothing that the host could call.
+    /// It has nothing that the host could call.
     #[error("it exports no interface of {PACKAGE}* that this host (version {VERSION}) calls; it exports {0}")]
     NoHook(String),
-    /// Something that the host does not offer.
+    /// It imports something that the host does not offer.
     #[error("it imports `{0}`, which plugins are not given; {1}")]
     Import(String, &'static str),
     /// Linking failed.
     #[error("it does not link: {0}")]
     Link(String),
-    /// The trial instance died.
+    /// The trial instance failed.
     #[error("its trial instance failed: {0}")]
     Trial(#[from] CallError),
-    /// It said no.
+    /// The plugin refused its settings.
     #[error("it refuses its settings ([plugins.config.{name}]): {refusal}")]
     Refused {
         /// The plugin.
@@ -161,7 +160,7 @@ pub(super) fn load(
         probation,
         code,
         shared: engine.shared.clone(),
-        pool: Pool::new(first),
+        instances: Instances::new(first),
         counters: metrics.plugin(&name),
         metrics: metrics.clone(),
         name,
@@ -169,8 +168,8 @@ pub(super) fn load(
     })
 }
 
-/// Whatever form a plugin has, as a component. What is one already is left to the compiler to judge, unless it has done so
-/// before: to look through the megabytes of a scripting language takes a while.
+/// A plugin of any form as a component. Validating one that is a component already is left to the compiler, which skips what
+/// it has compiled before: looking through the megabytes of a scripting language takes a while.
 fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, LoadError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(LoadError::NotWasm(bytes.iter().take(16).copied().collect()));
@@ -206,7 +205,7 @@ fn compile(engine: &Engine, hash: &str, component: &[u8]) -> Result<Component, L
     compiled.map_err(|error| not_compiled(component, &error))
 }
 
-/// Why the compiler refused it.
+/// Why the compiler refused a component.
 fn not_compiled(component: &[u8], error: &wasmtime::Error) -> LoadError {
     if let Err(invalid) = validate(component) {
         return invalid;
@@ -252,8 +251,8 @@ fn handlers(instance: &Instance) -> Result<Exports, LoadError> {
     Err(LoadError::NoHook("no handler of a compatible version".to_owned()))
 }
 
-/// What is not given is refused here, where the operator sees it, rather than stubbed. (Stubs would also hide what the
-/// linker would find for another version of the same interface.)
+/// Imports that the host does not offer are refused here, where the operator sees it, rather than stubbed. (Stubs would also
+/// hide what the linker would find for another version of the same interface.)
 fn link(engine: &Engine, component: &Component) -> Result<InstancePre<Guest>, LoadError> {
     for (name, _) in component.component_type().imports(engine.wasmtime()) {
         check_import(name)?;
@@ -328,7 +327,7 @@ fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
     Ok(interest)
 }
 
-/// What a file that is not WebAssembly probably is.
+/// What a file that is not WebAssembly probably is instead.
 fn hint(start: &[u8]) -> &'static str {
     match start {
         [] => ", it is empty",

@@ -1,4 +1,4 @@
-//! Makes versions of contents: adds to each what the configuration says about the plugin of that name.
+//! Makes a version of the content of a file, with what the configuration says about the plugin of that name.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub(super) struct Loader {
     engine: Engine,
     metrics: Arc<Metrics>,
     wishes: ArcSwap<Wishes>,
-    /// Told when a probation is over.
+    /// Notified when a probation is over.
     pub(super) concluded: Arc<Notify>,
 }
 
@@ -30,7 +30,7 @@ struct Wishes {
     /// `[plugins.policy.NAME]`
     policies: BTreeMap<String, Policy>,
     probation: config::Probation,
-    /// One key says it for all, the built-in plugin included: `[push] path`.
+    /// `[push] path`, which is for the built-in plugin too.
     push_path: String,
 }
 
@@ -44,12 +44,12 @@ impl Loader {
         }
     }
 
-    /// From now on another configuration counts.
+    /// Applies another configuration from now on.
     pub(super) fn change(&self, config: &Config) {
         self.wishes.store(Arc::new(Wishes::of(config)));
     }
 
-    /// Whether a version was made by what the configuration does not say any more.
+    /// Whether the configuration has changed since a version was made.
     pub(super) fn is_outdated(&self, version: &Version) -> bool {
         let wishes = self.wishes.load();
         let settings = match version.file {
@@ -96,7 +96,7 @@ impl Loader {
         load::load(&self.engine, &self.metrics, candidate)
     }
 
-    /// The names that policies are for.
+    /// The names of plugins that have a policy.
     pub(super) fn names_of_policies(&self) -> Vec<String> {
         self.wishes.load().policies.keys().cloned().collect()
     }
@@ -126,12 +126,12 @@ impl Wishes {
     }
 }
 
-/// Whether a version is watched when it has taken over.
+/// Whether a version is watched after it has taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trial {
     /// Not at the start, where nothing served before.
     Waived,
-    /// For as many calls as the configuration says.
+    /// For the number of calls in the configuration.
     Probation,
 }
 

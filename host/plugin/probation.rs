@@ -1,6 +1,6 @@
 //! The trial of a version that has just taken over: do too many of its first calls fail?
 //!
-//! It costs each call an atomic addition while it lasts, and a look at a flag when it is over.
+//! It costs each call an atomic addition while it lasts, and reading a flag when it is over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::pool::CallResult;
+use super::instance::CallResult;
 use crate::config;
 
-/// Fewer calls than these tell nothing.
+/// Fewer calls than this are not conclusive.
 const HANDFUL: u32 = 10;
 
 const CALL: u64 = 1;
@@ -20,11 +20,11 @@ const FAILURE: u64 = 1 << 32;
 /// A probation that is under way or over.
 pub(super) struct Probation {
     rules: config::Probation,
-    /// Calls in the lower half, those of them that failed in the upper half: the two are only meaningful together.
+    /// The number of calls in the lower half, and of failed calls in the upper half: they are only meaningful together.
     counts: AtomicU64,
     last_error: Mutex<String>,
     verdict: OnceLock<Verdict>,
-    /// Told when there is a verdict.
+    /// Notified when there is a verdict.
     concluded: Arc<Notify>,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
     Failed(Failure),
 }
 
-/// What was wrong, and since when that is known.
+/// What was wrong, and when that was found.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: String,
@@ -92,7 +92,7 @@ impl Probation {
     }
 }
 
-/// Whether so many failures among so many calls are good enough; none while it is too early to tell.
+/// Whether this share of failures is good enough; none while it is too early to tell.
 fn judge(rules: config::Probation, calls: u64, failures: u64) -> Option<bool> {
     let is_telling = calls >= u64::from(HANDFUL.min(rules.events));
     if is_telling && failures * 100 > calls * u64::from(rules.failures) {

@@ -1,4 +1,4 @@
-//! What a change of the directory means: a pure decision, from what serves and what is found to what is to be done.
+//! What a change of the directory means: a pure function from what serves and what is found to what has to be done.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ pub(super) struct Known {
     pub(super) serving: Option<String>,
     /// SHA-256 of the content that was refused or rolled back last, and is not tried again.
     pub(super) refused: Option<String>,
-    /// It was removed, and is remembered for the case that it comes back.
+    /// It was removed, and is remembered in case it comes back.
     pub(super) is_gone: bool,
 }
 
@@ -18,16 +18,16 @@ pub(super) struct Known {
 pub(super) enum Step {
     /// Try this content, and let it serve if it is good.
     Load(String),
-    /// The content that serves is back where a refused one stood: nothing is wrong any more.
+    /// The content that serves is back in place of a refused one: nothing is wrong any more.
     Forgive(String),
-    /// The file is back with the content that was rolled back before it went: refuse it.
+    /// The file is back with the content that was rolled back before it was removed: refuse it.
     Refuse(String),
     /// The file is gone: take it out of the chain.
     Remove(String),
 }
 
-/// Content decides, never a time stamp: what serves is not loaded again, what was refused or rolled back is not tried
-/// again.
+/// Content decides, never a time stamp: a content that serves is not loaded again, and one that was refused or rolled back
+/// is not tried again.
 pub(super) fn plan(known: &BTreeMap<String, Known>, found: &BTreeMap<String, String>) -> Vec<Step> {
     let gone = known
         .iter()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::history::History;
+use super::changelog::Changelog;
 use super::version::Version;
 use crate::config::OnFailure;
 
@@ -16,7 +16,7 @@ pub struct Report {
     pub name: String,
     /// Where it came from; none for the built-in one.
     pub file: Option<PathBuf>,
-    /// How it is.
+    /// Its state.
     pub state: State,
     /// SHA-256 of the content that serves.
     pub hash: Option<String>,
@@ -27,19 +27,19 @@ pub struct Report {
     /// When that was, by RFC 3339.
     pub last_error_at: Option<String>,
     /// What happened to the file, newest first.
-    pub(super) previous: History,
+    pub(super) previous: Changelog,
     /// What serves; none if nothing does.
     #[serde(flatten)]
     pub(super) service: Service,
 }
 
-/// How a plugin is.
+/// The state of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The content of its file serves.
     Serving,
-    /// The content of its file failed its probation, but serves: there was none before it.
+    /// The content of its file failed its probation, but serves: there was no previous one.
     Failing,
     /// The content of its file was refused; an older one serves.
     Stale,
@@ -49,19 +49,19 @@ pub enum State {
     Refused,
 }
 
-/// What is known of a version that serves.
+/// What is known about a version that serves.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Service {
     /// Version of the WIT package that it was built against.
     interface: Option<String>,
-    /// What becomes of an event when it fails on it.
+    /// What happens to an event when it fails on it.
     on_failure: Option<OnFailure>,
     /// Whether its first calls are being watched.
     on_probation: bool,
-    /// Handlers called since the start of the gateway, by all versions of the name.
+    /// Calls of handlers since the start of the gateway, in all versions of this name.
     calls: u64,
-    /// Of these, how many trapped or overran a limit.
+    /// How many of these trapped or exceeded a limit.
     traps: u64,
     /// Instances now.
     instances: usize,
@@ -99,7 +99,7 @@ impl Report {
             refused_hash: None,
             last_error: None,
             last_error_at: None,
-            previous: History::default(),
+            previous: Changelog::default(),
             service: Service::of(version),
         }
     }

@@ -1,31 +1,31 @@
-//! The sockets of WASI, which are there and cannot be used: Python's toolchain imports them for every plugin.
+//! The sockets of WASI, which exist but cannot be used: Python's toolchain imports them for every plugin.
 //!
-//! wasmtime-wasi's own would wait, on threads that must not. So each component gets functions of just the types that it
-//! imports, and a call of one ends with an error that says what to do instead.
+//! Those of wasmtime-wasi would wait, on threads that must not. So each component gets functions of the very types that it
+//! imports, and calling one fails with an error that says what to do instead.
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceType};
 
 use super::guest::Guest;
 
-/// What the names of their interfaces begin with.
+/// The prefix of the names of their interfaces.
 pub(super) const SOCKETS: &str = "wasi:sockets/";
 
 #[derive(Debug, thiserror::Error)]
 #[error("it called `{0}`, but plugins have no network; a plugin returns `forward` to ask an upstream")]
 struct NoNetwork(String);
 
-/// Never made: what would make one fails.
+/// Never created: the functions that would create one fail.
 struct Denied;
 
-/// Whether a component imports any of it.
+/// Whether a component imports any of them.
 pub(super) fn are_wanted(component: &Component) -> bool {
     let ty = component.component_type();
     let mut imports = ty.imports(component.engine());
     imports.any(|(name, _)| name.starts_with(SOCKETS))
 }
 
-/// Adds what a component imports of it.
+/// Adds those that a component imports.
 pub(super) fn deny(linker: &mut Linker<Guest>, component: &Component) -> wasmtime::Result<()> {
     let engine = component.engine();
     // The types of other interfaces are seen here again, under names that must not be given a second meaning.

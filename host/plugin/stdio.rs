@@ -1,4 +1,4 @@
-//! Where a plugin's standard output and error go: into the log, a line an entry, under the plugin's name.
+//! Where a plugin's standard output and error go: into the log, one entry per line, under the plugin's name.
 
 use std::sync::Arc;
 

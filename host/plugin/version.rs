@@ -1,21 +1,24 @@
-//! One version of one plugin: checked code with its settings, which serves until the last event that began on it is done.
+//! One version of one plugin: checked code with its settings. It serves until the last event that began with it is done.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use wasmtime::component::InstancePre;
 
 use super::bindings::Exports;
 use super::guest::{Guest, Shared};
-use super::instance::{CallError, Instance};
-use super::pool::{Call, CallResult, Place, Pool};
+use super::instance::{CallError, CallResult, Instance};
+use super::lane::{self, Lane, Slowness};
+use super::pool::Pool;
 use super::probation::{Failure, Probation, Verdict};
 use crate::config::{OnFailure, PathPattern};
 use crate::message::{Connection, Event, Outcome, Payload};
 use crate::metrics::{Metrics, PluginMetrics};
 
-/// So many calls of a thread are counted in the metrics together, or as many as there are when somebody looks.
+/// This many calls of a thread are added to the metrics together, or fewer when somebody looks.
 const TOLD_TOGETHER: usize = 64;
 
 /// A version that was loaded, tried and found good.
@@ -28,18 +31,63 @@ pub struct Version {
     pub hash: String,
     /// The version of the WIT package that it was built against.
     pub interface: String,
-    /// What becomes of an event when it fails on it.
+    /// What happens to an event when the plugin fails on it.
     pub on_failure: OnFailure,
-    /// None if it was taken into service without.
+    /// None if it serves without one.
     pub(super) probation: Option<Probation>,
     pub(super) exports: Exports,
     pub(super) interest: Interest,
     pub(super) settings: Vec<(String, String)>,
     pub(super) code: InstancePre<Guest>,
     pub(super) shared: Arc<Shared>,
-    pub(super) pool: Pool,
+    pub(super) instances: Instances,
     pub(super) counters: PluginMetrics,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// A call that was made, or that waits for its turn.
+pub enum Call {
+    /// Done.
+    Done(CallResult),
+    /// Its result comes through this channel.
+    Queued(oneshot::Receiver<CallResult>),
+}
+
+/// The instances of a version, and on which threads they are called: the usual plugin on the thread that has the event, one
+/// that is found to be slow on threads of its own.
+pub(super) struct Instances {
+    pool: Pool<ThreadState>,
+    is_slow: AtomicBool,
+    lane: OnceLock<Lane<Job>>,
+}
+
+/// What one thread keeps for a version.
+#[derive(Default)]
+struct ThreadState {
+    instance: Option<Instance>,
+    /// The durations of calls that are not in the metrics yet. Threads share the metrics, and would wait for each other if
+    /// they added each call.
+    untold: Vec<Duration>,
+    slowness: Slowness,
+}
+
+struct Job {
+    event: Event,
+    done: oneshot::Sender<CallResult>,
+}
+
+impl Instances {
+    /// Begins with the instance that was made to try the version out.
+    pub(super) fn new(first: Instance) -> Self {
+        Self {
+            pool: Pool::new(ThreadState {
+                instance: Some(first),
+                ..ThreadState::default()
+            }),
+            is_slow: AtomicBool::new(false),
+            lane: OnceLock::new(),
+        }
+    }
 }
 
 /// Which events a version wants, and what it wants to know with them.
@@ -63,7 +111,7 @@ pub(super) enum FrameKinds {
 }
 
 impl Version {
-    /// Whether its handler is to be called for an event; else the event goes on to the next plugin.
+    /// Whether its handler has to be called for an event; otherwise the event goes on to the next plugin.
     pub fn wants(&self, event: &Event) -> bool {
         match event {
             Event::Open { connection, .. } => self.wants_handshake(connection),
@@ -77,7 +125,7 @@ impl Version {
             }
             Event::Push(request) => self.exports.pushes && self.interest.wants_path(&request.path),
             Event::Schedule(_) => self.exports.schedules,
-            // These come to the plugin that caused them, whatever its interest.
+            // These go to the plugin that caused them, whatever its interest.
             Event::Timer { .. } => self.exports.timers,
             Event::Verdict { .. } => self.exports.handshakes,
             Event::Response { .. } => self.exports.responses,
@@ -90,7 +138,7 @@ impl Version {
         self.exports.handshakes && self.interest.wants_path(&connection.path)
     }
 
-    /// Takes out of an upstream's answer what the plugin does not want to know.
+    /// Removes from an upstream's answer what the plugin does not want to know.
     pub fn trim(&self, outcome: &mut Outcome) {
         if let (Some(wanted), Ok(response)) = (&self.interest.response_headers, outcome) {
             let is_wanted = |name: &String| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
@@ -100,18 +148,37 @@ impl Version {
 
     /// Calls the handler of an event: here and now, or in its turn if the version is slow.
     pub fn call(self: &Arc<Self>, event: &Event) -> Call {
-        if self.pool.is_slow() {
-            self.pool.queue(self, event)
+        if self.is_slow() {
+            self.call_on_lane(event)
         } else {
             Call::Done(self.call_here(event))
         }
     }
 
-    /// Takes the instance of the calling thread and gives it back, whether there is one already: what each call pays for that
-    /// alone, for benchmarks.
+    fn call_on_lane(self: &Arc<Self>, event: &Event) -> Call {
+        let lane = self.instances.lane.get_or_init(|| {
+            let version = Arc::downgrade(self);
+            // The caller holds the version; when it no longer does, nobody waits for the result.
+            Lane::start(move |job: Job| {
+                if let Some(version) = version.upgrade() {
+                    let _ = job.done.send(version.call_here(&job.event));
+                }
+            })
+        });
+        let (done, result) = oneshot::channel();
+        let event = event.clone();
+        if lane.push(Job { event, done }) {
+            Call::Queued(result)
+        } else {
+            Call::Done(Err(CallError::Overloaded(lane::LENGTH)))
+        }
+    }
+
+    /// Takes the instance of the calling thread and gives it back, which is a part of each call. Gives whether there is one.
+    /// For benchmarks.
     #[doc(hidden)]
     pub fn check_out(&self) -> bool {
-        self.pool.place().instance.is_some()
+        self.instances.pool.slot().instance.is_some()
     }
 
     /// How many calls have been made.
@@ -120,19 +187,21 @@ impl Version {
         self.counters.calls.get()
     }
 
-    /// How many calls have failed by a cause.
+    /// How many calls have failed for a cause.
     pub fn failures(&self, cause: &str) -> u64 {
         self.counters.failures(cause)
     }
 
     /// Instances now, and their memory together in bytes.
     pub fn usage(&self) -> (usize, usize) {
-        self.pool.usage()
+        let memory = |slot: &ThreadState| slot.instance.as_ref().map(Instance::memory);
+        let memories = self.instances.pool.all().filter_map(|slot| memory(&slot));
+        memories.fold((0, 0), |(n, sum), memory| (n + 1, sum + memory))
     }
 
     /// Whether it is called on threads of its own.
     pub fn is_slow(&self) -> bool {
-        self.pool.is_slow()
+        self.instances.is_slow.load(Ordering::Relaxed)
     }
 
     /// Whether it is still on trial.
@@ -142,7 +211,7 @@ impl Version {
             .is_some_and(|probation| probation.verdict().is_none())
     }
 
-    /// How its probation ended; none while it lasts, and if there was none.
+    /// How its probation ended; none while it lasts, or if there was none.
     pub(super) fn verdict(&self) -> Option<&Verdict> {
         self.probation.as_ref()?.verdict()
     }
@@ -155,14 +224,14 @@ impl Version {
         }
     }
 
-    pub(super) fn call_here(&self, event: &Event) -> CallResult {
-        let mut place = self.pool.place();
+    fn call_here(&self, event: &Event) -> CallResult {
+        let mut slot = self.instances.pool.slot();
         let started = Instant::now();
-        let result = self.call_at(&mut place, event);
+        let result = self.call_in(&mut slot, event);
         let took = started.elapsed();
-        place.untold.push(took);
-        if place.untold.len() >= TOLD_TOGETHER {
-            self.tell(&mut place);
+        slot.untold.push(took);
+        if slot.untold.len() >= TOLD_TOGETHER {
+            self.tell(&mut slot);
         }
         if let Err(error) = &result {
             self.counters.failure(error.kind());
@@ -170,40 +239,42 @@ impl Version {
         if let Some(probation) = &self.probation {
             probation.count(&result);
         }
-        if self.pool.learn(&mut place, took, &result) {
+        let is_out_of_time = matches!(result, Err(CallError::Time(_)));
+        if slot.slowness.count(took, is_out_of_time) && !self.instances.is_slow.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(plugin = &*self.name, last_call = ?took, "slow plugin: it gets threads of its own");
         }
         result
     }
 
-    /// Tells the metrics of all calls but those of places that are being called in: these are told later.
+    /// Adds all calls to the metrics, except those in slots that are in use: these are added later.
     pub(super) fn tell_all(&self) {
-        for mut place in self.pool.at_rest() {
-            self.tell(&mut place);
+        for mut slot in self.instances.pool.at_rest() {
+            self.tell(&mut slot);
         }
     }
 
-    fn tell(&self, place: &mut Place) {
-        self.counters.calls.inc_by(place.untold.len() as u64);
-        for took in place.untold.drain(..) {
+    fn tell(&self, slot: &mut ThreadState) {
+        self.counters.calls.inc_by(slot.untold.len() as u64);
+        for took in slot.untold.drain(..) {
             self.counters.duration.observe(took.as_secs_f64());
         }
     }
 
-    fn call_at(&self, place: &mut Place, event: &Event) -> CallResult {
-        let instance = match &mut place.instance {
+    fn call_in(&self, slot: &mut ThreadState, event: &Event) -> CallResult {
+        let instance = match &mut slot.instance {
             Some(instance) if !instance.is_spent() => instance,
             kept => self.renew(kept)?,
         };
         let result = instance.handle(event, &self.interest.facts);
         if result.is_err() {
             // A trapped instance cannot be entered again.
-            place.instance = None;
+            slot.instance = None;
         }
         result
     }
 
-    /// The new instance first, then the swap: a used-up one is better than none.
+    /// Creates the new instance before it drops the old one: an old one is better than none.
     fn renew<'a>(&self, kept: &'a mut Option<Instance>) -> Result<&'a mut Instance, CallError> {
         match self.instance() {
             Ok(fresh) => Ok(kept.insert(fresh)),

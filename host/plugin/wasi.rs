@@ -1,9 +1,9 @@
 //! WASI 0.2 for plugins: everything is there and everything is denied, and nothing waits.
 //!
-//! wasmtime-wasi's synchronous functions start a runtime to wait in, which is not possible on the threads of ours, where
-//! plugins run. Its asynchronous ones need a fiber for each call. So the few functions that could wait are replaced here
-//! by ones that try once: what is ready (standard output and error always are) is done, and what would wait ends the call
-//! with an error that says so.
+//! The synchronous functions of wasmtime-wasi start a runtime to wait in, which is impossible on the threads of our own
+//! runtime, where plugins run. The asynchronous ones need a fiber for each call. So the few functions that could wait are
+//! replaced here by ones that try once: what is ready (standard output and error always are) is done, and what would wait
+//! fails with an error that says so.
 
 use futures_util::FutureExt;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
@@ -19,8 +19,8 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 
 use super::guest::Guest;
 
-/// All of WASI 0.2 but for what `sockets` adds where it is wanted: without sockets and open directories none of the other
-/// interfaces can wait but those of `wasi:io`.
+/// All of WASI 0.2 except what `sockets` adds where it is wanted. Without sockets and open directories, only the interfaces
+/// of `wasi:io` can wait.
 pub(super) fn add_to_linker(l: &mut Linker<Guest>) -> wasmtime::Result<()> {
     cli::environment::add_to_linker::<_, WasiCli>(l, Guest::cli)?;
     cli::exit::add_to_linker::<_, WasiCli>(l, Guest::cli)?;

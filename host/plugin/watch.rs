@@ -1,7 +1,7 @@
 //! Says when the plugin directory may have changed. The only file that names notify.
 //!
-//! Two sources: the kernel's notices, and a look every few seconds for what it gives no notice of (network file systems,
-//! the target of a link, a directory that was itself replaced). Neither says what changed; who is told looks for himself.
+//! There are two sources: notices of the kernel, and a look every few seconds for what it gives no notice of (network file
+//! systems, the target of a link, a directory that was itself replaced). Neither says what changed; the caller has to look.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(super) struct Watch {
     poll: Duration,
     settle: Duration,
     noticed: Arc<Notify>,
-    /// The watcher and the directory that it watches. None while there is none to watch.
+    /// The watcher and the directory that it watches. None while there is no directory.
     watching: Option<(RecommendedWatcher, (PathBuf, u64))>,
 }
 
@@ -35,8 +35,8 @@ impl Watch {
         watch
     }
 
-    /// Waits until the stamps differ from those that were seen last and have been the same for the settling time: a file
-    /// that is being copied is left alone until it is complete. None: the directory cannot be read.
+    /// Waits until the stamps differ from the last ones and have been stable for the settling time: a file that is being
+    /// copied is left alone until it is complete. None: the directory cannot be read.
     pub(super) async fn changed(&mut self, seen: &Option<Stamps>) -> Option<Stamps> {
         loop {
             // Either is just a reason to look.
@@ -51,7 +51,7 @@ impl Watch {
         }
     }
 
-    /// Waits until the stamps have been the same for the settling time.
+    /// Waits until the stamps have been stable for the settling time.
     pub(super) async fn settled(&self) -> Option<Stamps> {
         let mut before = directory::stamps(&self.dir).ok();
         loop {
@@ -91,8 +91,7 @@ impl Watch {
     }
 }
 
-/// Opening and reading change nothing, and to look for changes is to open and to read: each look would be the reason for
-/// the next one.
+/// Opening and reading change nothing, but looking for changes opens and reads: each look would cause the next one.
 fn is_only_a_look(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
@@ -101,7 +100,7 @@ fn is_only_a_look(kind: EventKind) -> bool {
 mod tests {
     use super::*;
 
-    /// By the notices of a real directory.
+    /// With the notices of a real directory.
     #[test]
     fn looking_at_a_directory_is_no_reason_to_look_at_it_and_a_new_file_is() {
         let dir = tempfile::tempdir().unwrap();

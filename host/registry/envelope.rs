@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::history::Position;
+use super::position::Position;
 use crate::message::Payload;
 
 #[derive(Serialize)]

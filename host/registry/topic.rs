@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::fan_out::{Accepted, Job, Line, TOO_SLOW};
-use super::history::{History, Position, Retention};
+use super::history::{History, Retention};
+use super::position::Position;
 use super::subscribers::{Subscriber, Subscribers};
 use super::{Entry, envelope, lock};
 use crate::config::SlowClients;

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use super::fan_out::{Accepted, Publishing, key};
-use super::history::{Position, Retention};
+use super::history::Retention;
+use super::position::Position;
 use super::topic::{Added, Terms, Topic};
 use super::{EVERYONE, Kept, Membership, PRESENCE, Published, Registry, SendError, is_name, lock};
 use crate::message::{Connection, Payload};

@@ -1,5 +1,5 @@
-//! From an accepted socket to its request: the header of the PROXY protocol, TLS, HTTP. All of it together has
-//! `handshake-timeout`, however slowly and in whatever pieces it comes.
+//! From an accepted socket to its request: PROXY protocol, TLS, HTTP. All of that together has to be done within
+//! `handshake-timeout`, however slowly and in whatever pieces it arrives.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,10 +21,10 @@ use super::proxy_protocol::{HeaderError, read_header};
 use super::socket::Socket;
 use super::{Gateway, Role};
 
-/// Bytes of a request's line and headers. More is refused with 431.
+/// The most bytes of a request's line and headers. More than that is refused with 431.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// What every connection of a listener goes through.
+/// What every connection of a listener has to pass.
 pub(super) struct Acceptor {
     pub(super) gateway: Arc<Gateway>,
     pub(super) router: Router,
@@ -42,13 +42,13 @@ enum Dropped {
     Header(HeaderError),
     #[error("no TLS with it: {0}")]
     Tls(io::Error),
-    /// It went by itself, as what only looks whether a port is open does.
+    /// The client closed it, as one that only checks whether a port is open does.
     #[error("it has gone: {0}")]
     Gone(io::Error),
 }
 
 impl Dropped {
-    /// As the metric names it, if it counts.
+    /// The name in the metric, if it is counted.
     fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Timeout => Some("timeout"),
@@ -60,7 +60,7 @@ impl Dropped {
 }
 
 impl Acceptor {
-    /// Serves a connection until it ends or is handed over to a session. One by a Unix socket has no address.
+    /// Serves a connection until it ends or is handed over to a session. One over a Unix socket has no address.
     pub(super) async fn serve(self: Arc<Self>, socket: Socket, address: Option<SocketAddr>) {
         let patience = self.gateway.settings.load().limits.handshake_timeout;
         let deadline = Instant::now() + patience;
@@ -128,7 +128,7 @@ impl Acceptor {
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)
-            // The buffer alone lets a longer head through that comes at once.
+            // The size of the buffer alone would let a longer head through if it comes at once.
             .max_header_size(MAX_HEAD)
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
             .with_upgrades()
@@ -167,7 +167,7 @@ impl From<HeaderError> for Dropped {
 }
 
 impl From<io::Error> for Dropped {
-    /// Of a TLS handshake: what breaks the protocol is invalid data.
+    /// Whether a TLS handshake broke the protocol, which is reported as invalid data.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidData => Self::Tls(error),
@@ -176,12 +176,12 @@ impl From<io::Error> for Dropped {
     }
 }
 
-/// Puts with each request where it comes from.
+/// Adds to each request where it comes from.
 #[derive(Clone)]
 struct WithRemote {
     router: Router,
     remote: Option<Remote>,
-    /// Whether there was a request.
+    /// Whether there has been a request.
     is_heard: Arc<AtomicBool>,
 }
 

@@ -1,4 +1,4 @@
-//! The gateway's own pages, beside pushes:
+//! The gateway's own pages:
 //!
 //! | path       | answer |
 //! |------------|--------|
@@ -6,7 +6,7 @@
 //! | `/ready`   | 200 when clients may connect |
 //! | `/metrics` | counters for Prometheus |
 //! | `/plugins` | the chain as JSON: each plugin's file, content hash, interface version, state, last error, memory |
-//! | `/connections` | who is connected to this run of the gateway; `?topic=NAME` for the subscribers of a topic alone |
+//! | `/connections` | who is connected to this run of the gateway; `?topic=NAME` for the subscribers of a topic only |
 //! | `/topics`  | all topics with the number of their subscribers; `?name=NAME` for one with everyone in it |
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-/// Everything is set up before the listeners are served, so who gets an answer gets this one until the shutdown.
+/// Everything is set up before the listeners are served, so this is the answer until the shutdown.
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     if gateway.sessions.actions.registry.is_closing() {
         (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
@@ -42,7 +42,7 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let actions = &gateway.sessions.actions;
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     gateway.sessions.plugins.tell_metrics();
-    // Looked up when somebody looks: they change with every subscription.
+    // Updated only when somebody looks, since they change with every subscription.
     actions.metrics.topics.set(count(actions.registry.topic_count()));
     actions
         .metrics
@@ -61,7 +61,7 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     ([(CONTENT_TYPE, FORMAT)], actions.metrics.render()).into_response()
 }
 
-/// The chain in its order.
+/// The chain in order.
 #[derive(Serialize)]
 struct Listing {
     chain: Vec<Report>,
@@ -74,8 +74,8 @@ pub(super) async fn plugins(State(gateway): State<Arc<Gateway>>) -> Response {
     json(serde_json::to_string_pretty(&listing))
 }
 
-/// Who is connected. After a crash of the gateway or a loss of close events an application compares it with what it
-/// believes: who is not here, or opened before the node started, has gone.
+/// Who is connected. After a crash of the gateway or a loss of close events, an application compares this with its own
+/// records: whoever is not listed here, or opened before the node started, has gone.
 #[derive(Serialize)]
 struct Connections {
     node: Node,

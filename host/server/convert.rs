@@ -1,4 +1,4 @@
-//! Between HTTP as the library has it and the gateway's own words.
+//! Conversions between the HTTP types of the library and the gateway's own.
 
 use axum::response::{IntoResponse, Response};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -25,19 +25,19 @@ pub(super) fn to_plain(headers: &HeaderMap) -> message::Headers {
         .collect()
 }
 
-/// What a plugin answers; a part that cannot be sent is logged and left out.
+/// The response of a plugin; any part that cannot be sent is logged and left out.
 pub(super) fn to_http(response: message::Response) -> Response {
     let status = StatusCode::from_u16(response.status).unwrap_or_else(|_| {
         tracing::warn!(
             status = response.status,
-            "a plugin's response has a status that is none; 500 is sent"
+            "a plugin's response has an invalid status; 500 is sent"
         );
         StatusCode::INTERNAL_SERVER_ERROR
     });
     (status, to_headers(&response.headers), response.body.into_bytes()).into_response()
 }
 
-/// Headers that a plugin wants sent; one that cannot be is logged and left out.
+/// The headers that a plugin wants to send; any that cannot be sent is logged and left out.
 pub(super) fn to_headers(headers: &message::Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {

@@ -1,8 +1,8 @@
-//! Pushes that are done once, however often they are sent: by the header `Idempotency-Key`
+//! Pushes that are done only once, however often they are sent: by the header `Idempotency-Key`
 //! (draft-ietf-httpapi-idempotency-key-header).
 //!
-//! The answer to a key is remembered for a while, and given to whoever sends the key again; who sends it while the first
-//! is still being answered waits for that answer. What failed has done nothing and is not remembered.
+//! The answer to a key is remembered for a while, and given to whoever sends the key again; if the first push is still being
+//! answered, the second one waits for that answer. A failed push has done nothing and is not remembered.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,11 +16,11 @@ use hyper::header::HeaderValue;
 use crate::message::{Payload, Response};
 
 /// How long an answer is remembered.
-const MEMORY: Duration = Duration::from_secs(300);
-/// How many are remembered; one more, and the oldest is forgotten.
+const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+/// How many are remembered; with one more, the oldest is forgotten.
 const MAX_KEYS: usize = 10_000;
 
-/// What names a push: where it goes, and the sender's word for it.
+/// Identifies a push: its method and path, and the sender's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(Box<[u8]>);
 
@@ -35,18 +35,18 @@ type Answer = Shared<BoxFuture<'static, Response>>;
 
 /// The answers that are remembered.
 #[derive(Default)]
-pub(super) struct Pushed(Mutex<Memory>);
+pub(super) struct Pushed(Mutex<Remembered>);
 
 #[derive(Default)]
-struct Memory {
+struct Remembered {
     answers: HashMap<Key, Answer>,
     /// Oldest first.
     order: VecDeque<(Instant, Key)>,
 }
 
 impl Pushed {
-    /// Gives the answer to a key; `answering` makes it if there is none yet. It goes on even if nobody waits any more, as
-    /// half a push is none.
+    /// Gives the answer to a key; `answering` makes it if there is none yet. That goes on even if nobody is waiting any more,
+    /// since a push must not be done by halves.
     pub(super) async fn once(
         &self,
         key: Key,
@@ -60,17 +60,17 @@ impl Pushed {
         response
     }
 
-    /// Nothing here leaves the memory half changed, so a panic elsewhere does not spoil it.
-    fn lock(&self) -> MutexGuard<'_, Memory> {
+    /// Nothing here leaves the answers half changed, so a panic elsewhere does not spoil them.
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Memory {
+impl Remembered {
     fn answer(&mut self, key: &Key, answering: impl Future<Output = Response> + Send + 'static) -> Answer {
         let now = Instant::now();
         while let Some((since, _)) = self.order.front()
-            && (now.duration_since(*since) > MEMORY || self.order.len() >= MAX_KEYS)
+            && (now.duration_since(*since) > REMEMBERED_FOR || self.order.len() >= MAX_KEYS)
         {
             if let Some((_, oldest)) = self.order.pop_front() {
                 self.answers.remove(&oldest);
@@ -144,11 +144,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_memory_is_bounded() {
-        let mut memory = Memory::default();
+    async fn what_is_remembered_is_bounded() {
+        let mut remembered = Remembered::default();
         for n in 0..MAX_KEYS + 10 {
-            drop(memory.answer(&key(&n.to_string()), async { failed() }));
+            drop(remembered.answer(&key(&n.to_string()), async { failed() }));
         }
-        assert_eq!((memory.answers.len(), memory.order.len()), (MAX_KEYS, MAX_KEYS));
+        assert_eq!(
+            (remembered.answers.len(), remembered.order.len()),
+            (MAX_KEYS, MAX_KEYS)
+        );
     }
 }

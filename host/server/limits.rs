@@ -1,5 +1,5 @@
-//! How many clients may connect: in all, of one address, and per second. Who is over a limit is refused before any plugin
-//! or PHP hears of it.
+//! How many clients may connect: in all, from one address, and per second. Clients over a limit are refused before any
+//! plugin or PHP hears of them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 
 use crate::config::ClientLimits;
+use crate::token_bucket::TokenBucket;
 
 /// Counts the clients that are connected, or about to be.
 #[derive(Default)]
@@ -20,19 +21,12 @@ pub(super) struct Limiter(Mutex<Counts>);
 struct Counts {
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
-    bucket: Bucket,
+    /// A token for each handshake. None until there is a limit.
+    handshakes: Option<TokenBucket>,
 }
 
-/// A token bucket that holds as many handshakes as a second may have.
-#[derive(Default)]
-struct Bucket {
-    handshakes: f64,
-    /// When it was looked at; never means that it is full.
-    filled: Option<Instant>,
-}
-
-/// A place of one client. It is free again when this is dropped.
-pub(super) struct Place {
+/// Allows one client to be connected, until this is dropped.
+pub(super) struct ClientPermit {
     limiter: Arc<Limiter>,
     address: IpAddr,
 }
@@ -46,13 +40,13 @@ pub(super) enum Reached {
 }
 
 impl Limiter {
-    /// Takes a place, unless a limit is reached. The rate is asked last: what the others refuse does not use it up.
+    /// Gives a permit, unless a limit is reached. The rate is checked last: what the other limits refuse does not use it up.
     pub(super) fn admit(
         self: &Arc<Self>,
         limits: &ClientLimits,
         address: IpAddr,
         now: Instant,
-    ) -> Result<Place, Reached> {
+    ) -> Result<ClientPermit, Reached> {
         let address = counted(address);
         let mut counts = self.lock();
         if counts.connections >= limits.max_connections {
@@ -66,14 +60,14 @@ impl Limiter {
             return Err(Reached::ConnectionsPerAddress);
         }
         if let Some(rate) = limits.max_handshakes_per_second
-            && !counts.bucket.take(rate, now)
+            && !counts.take_handshake(rate, now)
         {
             return Err(Reached::HandshakesPerSecond);
         }
         counts.connections += 1;
         counts.by_address.insert(address, of_address + 1);
         drop(counts);
-        Ok(Place {
+        Ok(ClientPermit {
             limiter: self.clone(),
             address,
         })
@@ -85,7 +79,7 @@ impl Limiter {
     }
 }
 
-/// Who has one IPv6 address has all of its /64 network.
+/// Whoever has one IPv6 address usually has its whole /64 network.
 fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -93,7 +87,7 @@ fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Place {
+impl Drop for ClientPermit {
     fn drop(&mut self) {
         let mut counts = self.limiter.lock();
         counts.connections -= 1;
@@ -106,23 +100,20 @@ impl Drop for Place {
     }
 }
 
-impl Bucket {
-    fn take(&mut self, rate: usize, now: Instant) -> bool {
-        let rate = rate as f64;
-        let passed = self.filled.map(|then| now.saturating_duration_since(then));
-        let fresh = passed.map_or(rate, |passed| passed.as_secs_f64() * rate);
-        self.handshakes = (self.handshakes + fresh).min(rate);
-        self.filled = Some(now);
-        let has_one = self.handshakes >= 1.0;
-        if has_one {
-            self.handshakes -= 1.0;
+impl Counts {
+    /// The rate may have changed since the last handshake.
+    fn take_handshake(&mut self, rate: usize, now: Instant) -> bool {
+        match &mut self.handshakes {
+            Some(bucket) => bucket.set_rate(rate),
+            none => *none = TokenBucket::new(rate, now),
         }
-        has_one
+        let bucket = self.handshakes.as_mut();
+        bucket.is_none_or(|bucket| bucket.try_take(now))
     }
 }
 
 impl Reached {
-    /// The key that sets it, which is also the metric's name for it.
+    /// The key that sets it, which is also its name in the metric.
     pub(super) fn key(self) -> &'static str {
         match self {
             Self::Connections => "max-connections",
@@ -165,12 +156,12 @@ mod tests {
         handshake_timeout: Duration::MAX,
     };
 
-    fn admit(limiter: &Arc<Limiter>, limits: &ClientLimits, address: &str) -> Result<Place, Reached> {
+    fn admit(limiter: &Arc<Limiter>, limits: &ClientLimits, address: &str) -> Result<ClientPermit, Reached> {
         limiter.admit(limits, address.parse().unwrap(), Instant::now())
     }
 
     #[test]
-    fn a_place_that_is_given_up_can_be_taken_again() {
+    fn a_permit_that_is_given_back_can_be_taken_again() {
         let limiter = Arc::default();
         let limits = ClientLimits {
             max_connections: 2,
@@ -196,7 +187,7 @@ mod tests {
             max_connections_per_address: Some(1),
             ..NONE
         };
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for (address, expected) in [
             ("192.0.2.1", true),
             ("192.0.2.1", false),
@@ -206,22 +197,25 @@ mod tests {
             ("2001:db8::ffff:1", false),
             ("2001:db8:0:1::1", true),
         ] {
-            let place = admit(&limiter, &limits, address);
-            assert_eq!(place.is_ok(), expected, "{address}");
-            places.extend(place);
+            let permit = admit(&limiter, &limits, address);
+            assert_eq!(permit.is_ok(), expected, "{address}");
+            permits.extend(permit);
         }
     }
 
     #[test]
-    fn a_second_may_have_its_handshakes_at_once_or_one_after_the_other() {
-        let mut bucket = Bucket::default();
-        let start = Instant::now();
-        let mut take = |ms| bucket.take(2, start + Duration::from_millis(ms));
-        assert!(take(0) && take(0) && !take(0));
-        assert!(!take(400) && take(500) && !take(600));
-        assert!(
-            take(10_000) && take(10_000) && !take(10_000),
-            "no more than a second's"
+    fn handshakes_have_a_rate() {
+        let limiter = Arc::default();
+        let limits = ClientLimits {
+            max_handshakes_per_second: Some(2),
+            ..NONE
+        };
+        let now = Instant::now();
+        let address = "192.0.2.1".parse().unwrap();
+        let refused = || Limiter::admit(&limiter, &limits, address, now).err();
+        assert_eq!(
+            [refused(), refused(), refused()],
+            [None, None, Some(Reached::HandshakesPerSecond)]
         );
     }
 }

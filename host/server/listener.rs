@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use super::socket::Socket;
 use crate::config::Listen;
 
-/// Clients that come back all at once after a restart; the kernel caps it at net.core.somaxconn.
+/// Clients may come back all at once after a restart; the kernel caps it at net.core.somaxconn.
 const BACKLOG: u32 = 4096;
-/// Owner and group may push by a Unix socket.
+/// Owner and group may push through a Unix socket.
 const MODE: u32 = 0o660;
 
 /// A listener.
@@ -44,12 +44,12 @@ impl Inherited {
     }
 }
 
-/// The file of a Unix socket, which goes with its listener.
+/// The file of a Unix socket, which is removed with its listener.
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // If it stays, the next start replaces it.
+        // If that fails, the next start replaces it.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -71,15 +71,15 @@ impl Listener {
         }
     }
 
-    /// Where it listens: with the port that was found if none was named.
-    pub fn place(&self) -> Result<Listen> {
+    /// Where it listens: with the port that the system has chosen, if the configuration did not.
+    pub fn address(&self) -> Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
             Self::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
         }
     }
 
-    /// The next connection, and where it comes from: nowhere by a Unix socket.
+    /// The next connection, and the address that it comes from: none over a Unix socket.
     pub(super) async fn accept(&self) -> Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
@@ -103,7 +103,7 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // A restart must not wait for the connections of the run before it (TIME_WAIT).
+    // A restart must not have to wait for the connections of the previous run (TIME_WAIT).
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -117,21 +117,21 @@ fn bind_unix(path: &Path) -> Result<Listener> {
     Ok(Listener::Unix(listener, file))
 }
 
-/// Removes what a run that was killed has left. What is no socket, or is listened on, is somebody's.
+/// Removes the socket that a killed run has left. A file that is not a socket, or one that is listened on, is in use.
 fn remove_stale(path: &Path) -> Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(_) => return Ok(()),
         Ok(found) if !found.file_type().is_socket() => {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
-                "the file there is no socket",
+                "the file there is not a socket",
             ));
         }
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // The attempt to bind says what is wrong.
+        // Binding will tell what is wrong.
         _ => Ok(()),
     }
 }
@@ -152,7 +152,7 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             MODE
         );
-        assert_eq!(listener.place().unwrap(), listen);
+        assert_eq!(listener.address().unwrap(), listen);
         assert_eq!(
             Listener::bind(&listen).err().unwrap().kind(),
             ErrorKind::AddrInUse

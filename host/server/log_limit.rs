@@ -1,4 +1,4 @@
-//! Log lines that strangers can cause as often as they like: at most one a second for each cause, with the count.
+//! Log lines that strangers can cause as often as they like: at most one per second for each cause, with the count.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The least time between two lines of a cause.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Counts what is not told.
+/// Counts what is not logged.
 #[derive(Default)]
 pub(super) struct LogLimit(Mutex<HashMap<&'static str, Cause>>);
 
@@ -17,7 +17,7 @@ struct Cause {
 }
 
 impl LogLimit {
-    /// Whether a cause is to be told now, and then how often it has come up since it was told last.
+    /// Whether a cause has to be logged now, and if so, how often it has occurred since the last time.
     pub(super) fn count(&self, cause: &'static str) -> Option<usize> {
         self.count_at(cause, Instant::now())
     }

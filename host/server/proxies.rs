@@ -1,5 +1,5 @@
-//! Where a client comes from, as proxies in front of the gateway say: those that are trusted are believed, and what
-//! others claim is taken out of the handshake, so that no plugin and no PHP believes it.
+//! Where a client comes from, according to proxies in front of the gateway. Trusted ones are believed, and what others claim
+//! is removed from the handshake, so that neither plugins nor PHP believe it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use crate::config::Networks;
 /// Where a connection comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Remote {
-    /// Of the socket, or as the PROXY protocol says.
+    /// The address of the socket, or the one in the PROXY protocol.
     pub(super) address: SocketAddr,
     /// Whether TLS ends here.
     pub(super) is_encrypted: bool,
@@ -19,7 +19,7 @@ pub(super) struct Remote {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The client's address. Leaves only those headers about it that may be believed.
+/// The client's address. Leaves only the headers about it that can be trusted.
 pub(super) fn client_address(trusted: &Networks, remote: Remote, headers: &mut HeaderMap) -> IpAddr {
     let peer = remote.address.ip();
     let client = if trusted.contains(peer) {
@@ -34,11 +34,11 @@ pub(super) fn client_address(trusted: &Networks, remote: Remote, headers: &mut H
     client.to_canonical()
 }
 
-/// Each proxy adds the address that it was connected to from at the right end: the rightmost that is no trusted proxy is
-/// the client. What is left of it the client may have written itself.
+/// Each proxy appends the address of its own client, so the rightmost address that is not a trusted proxy is the client.
+/// Whatever is to the left of it may have been written by the client itself.
 fn forwarded_for(trusted: &Networks, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let values = headers.get_all(X_FORWARDED_FOR).iter();
-    // A value that is no text is no address either.
+    // A value that is not text is not an address either.
     let addresses: Vec<_> = values
         .flat_map(|value| value.to_str().unwrap_or_default().split(','))
         .collect();

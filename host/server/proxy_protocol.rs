@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: a header in front of everything, in which a proxy that only passes bytes on says
 //! who has connected to it (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
 //!
-//! Not a byte behind the header is read here, so the socket goes on as if it had begun there.
+//! Not a byte after the header is read here, so the rest of the stream is as if there had been no header.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ const V2_HEAD: usize = 16;
 /// The most that may follow it. Addresses take up to 216 bytes; proxies add a little about TLS and themselves.
 const LONGEST_REST: usize = 4096;
 
-/// Why a connection does not begin with a header.
+/// Why there is no usable header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeaderError {
     #[error("it ended within the header of the PROXY protocol")]
@@ -34,8 +34,7 @@ pub(super) enum HeaderError {
     V2(#[from] v2::ParseError),
 }
 
-/// Reads the header and gives the address in it: none if the proxy speaks for itself, as when it looks whether the
-/// gateway is there.
+/// Reads the header and gives the address in it: none if the proxy connects for itself, for example for a health check.
 pub(super) async fn read_header<S: AsyncRead + Unpin>(
     socket: &mut S,
 ) -> Result<Option<SocketAddr>, HeaderError> {
@@ -56,7 +55,7 @@ pub(super) async fn read_header<S: AsyncRead + Unpin>(
     if !header.starts_with(v1::PROTOCOL_PREFIX.as_bytes()) {
         return Err(HeaderError::Missing);
     }
-    // Byte by byte, as nobody knows where it ends.
+    // Byte by byte, since its end is not known beforehand.
     while !header.ends_with(v1::PROTOCOL_SUFFIX.as_bytes()) {
         if header.len() >= LONGEST_LINE {
             return Err(HeaderError::TooLong);

@@ -1,5 +1,5 @@
-//! The push side of the listeners. Its routes: the gateway's own pages (see `admin`), and every other path for plugins.
-//! All of it takes the credential, if one is configured.
+//! The push side of the listeners: the gateway's own pages (see `admin`), and every other path for plugins. All of it
+//! requires the credential, if one is configured.
 
 mod access;
 mod credentials;
@@ -31,13 +31,13 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/connections", get(admin::connections))
         .route("/topics", get(admin::topics))
         .fallback(push)
-        // It is read, and limited, where it is authorized.
+        // The body is read, and limited, where the request is authorized.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(gateway.clone(), access::authorize))
         .with_state(gateway)
 }
 
-/// A push: its dispatch through the plugins ends with the answer. One with an `Idempotency-Key` is done once.
+/// Dispatches a push to the plugins and answers it. One with an `Idempotency-Key` is done only once.
 async fn push(
     State(gateway): State<Arc<Gateway>>,
     method: Method,
@@ -66,8 +66,8 @@ async fn push(
     to_http(response)
 }
 
-/// Brings a push to its end. The first answer counts: so a `send` that fails is answered for before the `respond` that
-/// follows it, unless the plugin wants a report and answers for it itself.
+/// Brings a push to its end. The first answer counts: a failed `send` becomes the answer instead of a `respond` after it,
+/// unless the plugin wants a report and answers by itself.
 async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response {
     let actions = &gateway.sessions.actions;
     let mut answer = None;
@@ -98,7 +98,7 @@ async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response 
     })
 }
 
-/// The article's two error answers, which its server's library ends with a line feed and marks as not to be guessed at.
+/// The two error answers of the article, whose server appends a line feed and forbids content sniffing.
 fn undelivered(cause: SendError) -> message::Response {
     let headers = [
         ("content-type", "text/plain; charset=utf-8"),

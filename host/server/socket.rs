@@ -1,4 +1,5 @@
-//! The sockets that requests come by, as one type, so that HTTP and sessions are built once for all of them.
+//! The kinds of sockets that requests come from, as one type, so that HTTP and sessions are compiled only once for all of
+//! them.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::session;
 
-/// A socket that was accepted.
+/// An accepted socket.
 pub(super) enum Socket {
     Tcp(TcpStream),
     /// Boxed: an idle connection in plain text must not be as large as one with TLS.

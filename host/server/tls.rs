@@ -1,5 +1,5 @@
-//! TLS where clients connect. The certificate is read again when its files change; connections that are open keep what
-//! they began with.
+//! TLS where clients connect. The certificate is read again when its files change; open connections keep the one that they
+//! began with.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::socket::Socket;
 use crate::config;
 use crate::metrics::Metrics;
 
-/// How often the files are looked at. Who renews a certificate writes two files; they are taken up when they fit.
+/// How often the files are checked. Renewing a certificate writes two files; they are used as soon as they match.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Why a certificate cannot be used.
@@ -34,7 +34,7 @@ pub enum TlsError {
         /// Why.
         cause: io::Error,
     },
-    /// What is wanted is not in a file.
+    /// A file does not hold what it should.
     #[error("{path} holds no {what} in PEM form ([tls] names it): {cause}", path = path.display())]
     Malformed {
         /// Which.
@@ -44,23 +44,23 @@ pub enum TlsError {
         /// Why.
         cause: pem::Error,
     },
-    /// The two do not go together, or are of a kind that is not known.
+    /// The two do not match, or are of an unsupported kind.
     #[error(
         "the certificate {certificate} cannot be used with the key {key}: {cause}",
         certificate = certificate.display(),
         key = key.display()
     )]
     Unusable {
-        /// The file of the one.
+        /// The file of the certificate.
         certificate: PathBuf,
-        /// The file of the other.
+        /// The file of the key.
         key: PathBuf,
         /// Why.
         cause: rustls::Error,
     },
 }
 
-/// TLS, with the certificate that serves.
+/// TLS, with the current certificate.
 pub struct Tls {
     files: config::Tls,
     loaded: Contents,
@@ -68,7 +68,7 @@ pub struct Tls {
     certificate: Arc<Certificate>,
 }
 
-/// What new connections get.
+/// For new connections.
 #[derive(Debug)]
 struct Certificate(ArcSwap<CertifiedKey>);
 
@@ -78,7 +78,7 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-/// What the two files hold. Contents decide, not time stamps.
+/// The contents of the two files, which decide whether they have changed, not time stamps.
 #[derive(Clone, PartialEq, Eq)]
 struct Contents {
     certificate: Vec<u8>,
@@ -113,7 +113,7 @@ impl Tls {
         Ok(Socket::Tls(Box::new(encrypted)))
     }
 
-    /// Takes up changes of the files for ever.
+    /// Picks up changes of the files, forever.
     pub async fn watch(self: Arc<Self>, metrics: Arc<Metrics>) {
         let mut seen = Some(self.loaded.clone());
         loop {
@@ -122,7 +122,7 @@ impl Tls {
             let Ok(found) = tokio::task::spawn_blocking(move || read(&files)).await else {
                 continue;
             };
-            // What is no good is told once.
+            // A bad certificate is reported once.
             if found.as_ref().ok() != seen.as_ref() {
                 self.renew(found.as_ref(), &metrics);
                 seen = found.ok();
@@ -133,14 +133,14 @@ impl Tls {
     fn renew(&self, found: Result<&Contents, &TlsError>, metrics: &Metrics) {
         let refused = |error: &TlsError| {
             metrics.certificate("refused");
-            tracing::error!(%error, "the new certificate is no good; the one before goes on serving");
+            tracing::error!(%error, "the new certificate cannot be used; the previous one stays in use");
         };
         let provider = self.acceptor.config().crypto_provider();
         match found.map(|contents| certified(&self.files, contents, provider)) {
             Ok(Ok(certified)) => {
                 self.certificate.0.store(Arc::new(certified));
                 metrics.certificate("loaded");
-                tracing::info!(file = %self.files.certificate.display(), "the new certificate serves");
+                tracing::info!(file = %self.files.certificate.display(), "the new certificate is in use");
             }
             Ok(Err(error)) => refused(&error),
             Err(error) => refused(error),

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
-use super::limits::Place;
+use super::limits::ClientPermit;
 use super::log_limit::LogLimit;
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
@@ -28,7 +28,7 @@ use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
 use crate::websocket::{Window, negotiate};
 
-/// The route of a path: an exact one, else the one with the longest prefix.
+/// The route of a path: an exact one, or else the one with the longest prefix.
 pub(super) fn route(routes: &[Route], path: &str) -> Option<usize> {
     let matching = routes
         .iter()
@@ -58,8 +58,8 @@ pub(super) async fn upgrade(
             return refusal.into_response();
         }
     };
-    let place = match gateway.limiter.admit(&settings.limits, client, Instant::now()) {
-        Ok(place) => place,
+    let permit = match gateway.limiter.admit(&settings.limits, client, Instant::now()) {
+        Ok(permit) => permit,
         Err(reached) => {
             let limit = reached.key();
             metrics.handshake(limit);
@@ -77,7 +77,7 @@ pub(super) async fn upgrade(
         let offers = head.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
         negotiate(offers.filter_map(|offer| offer.to_str().ok()))
     });
-    let (opened, place) = match admit(&gateway, route, upstream, connection, &head, place).await {
+    let (opened, permit) = match admit(&gateway, route, upstream, connection, &head, permit).await {
         Ok(opened) => opened,
         Err(response) => {
             metrics.handshake("plugin");
@@ -101,34 +101,34 @@ pub(super) async fn upgrade(
     let window = agreed.map(|agreed| agreed.window);
     tokio::spawn(async move {
         match socket.await {
-            Ok(upgraded) => begin(opened, upgraded, window, place),
+            Ok(upgraded) => begin(opened, upgraded, window, permit),
             Err(error) => tracing::debug!(%client, %error, "gone before the handshake was answered"),
         }
     });
     response
 }
 
-/// Lets the client in, or not. Where plugins have asked PHP, that goes on by itself even if the client goes away, and keeps
-/// its place until then.
+/// Lets the client in, or not. Once plugins have asked PHP, that goes on even if the client goes away, and keeps the permit
+/// until it is done.
 async fn admit(
     gateway: &Gateway,
     route: usize,
     upstream: usize,
     connection: Arc<Connection>,
     head: &Parts,
-    place: Place,
-) -> Result<(Opened, Place), message::Response> {
+    permit: ClientPermit,
+) -> Result<(Opened, ClientPermit), message::Response> {
     let sessions = gateway.sessions.clone();
     if !sessions.asks_for_handshake(route, &connection) {
-        return Ok((sessions.open(connection, route, upstream), place));
+        return Ok((sessions.open(connection, route, upstream), permit));
     }
     let body = Payload::Text("".into());
     let request = to_request(&head.method, &head.uri, &head.headers, body);
-    // Dropped with this future, when the client goes away.
+    // Dropped together with this future when the client goes away.
     let (_here, gone) = oneshot::channel();
     let admitting = async move {
         let opened = sessions.admit(connection, request, route, upstream, gone).await?;
-        Ok((opened, place))
+        Ok((opened, permit))
     };
     tokio::spawn(admitting).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handshake was not decided");
@@ -140,7 +140,7 @@ async fn admit(
     })
 }
 
-/// What plugins want in the answer, but for what belongs to the protocol.
+/// The headers that plugins want in the answer, except those that belong to the protocol.
 fn answer_headers(opened: &Opened) -> HeaderMap {
     let mut headers = to_headers(&opened.headers);
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING, SEC_WEBSOCKET_EXTENSIONS] {
@@ -156,36 +156,36 @@ fn answer_headers(opened: &Opened) -> HeaderMap {
     headers
 }
 
-/// The session is a task of its own, so that it is no larger than it must be: most connections are idle.
-fn begin(opened: Opened, upgraded: Upgraded, window: Option<Window>, place: Place) {
-    // Without hyper around it, an idle connection costs less and a busy one saves a copy.
+/// The session is a task of its own, to keep it as small as possible: most connections are idle.
+fn begin(opened: Opened, upgraded: Upgraded, window: Option<Window>, permit: ClientPermit) {
+    // Without hyper around it, an idle connection takes less memory and a busy one saves a copy.
     match upgraded.downcast::<TokioIo<Socket>>() {
         Ok(parts) => {
             // Even empty it would hold on to the 8 KiB that hyper read the handshake into.
             let read_already = parts.read_buf.to_vec();
             let socket = parts.io.into_inner().into();
-            tokio::spawn(opened.run(socket, read_already, window, place));
+            tokio::spawn(opened.run(socket, read_already, window, permit));
         }
         Err(_) => tracing::error!("an upgraded socket is not the one that was accepted"),
     }
 }
 
-/// Why a request is no handshake.
+/// Why a request is not a valid handshake.
 enum Refusal {
     /// It does not ask for a WebSocket at all.
     NoUpgrade,
-    /// It asks, but `Connection` does not say so.
+    /// It asks for one, but its `Connection` header does not.
     NoConnection,
     /// It speaks another version.
     Version,
-    /// Its key is none.
+    /// Its key is invalid.
     Key,
-    /// It comes from a page of somebody else.
+    /// It comes from a page of another site.
     Origin,
 }
 
 impl Refusal {
-    /// As the metric names it.
+    /// The name in the metric.
     fn name(&self) -> &'static str {
         match self {
             Self::Origin => "origin",
@@ -233,7 +233,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value for `Sec-WebSocket-Accept`.
+/// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value of `Sec-WebSocket-Accept`.
 fn check(log_limit: &LogLimit, origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
@@ -256,7 +256,7 @@ fn check(log_limit: &LogLimit, origins: &Origins, request: &Request) -> Result<H
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
 }
 
-/// Browsers name the page's origin, and nobody else has to.
+/// Browsers name the origin of the page; other clients need not.
 fn check_origin(log_limit: &LogLimit, origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| {
         headers
@@ -300,7 +300,7 @@ fn connection(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> C
         ClientIds::Address => address.to_string(),
         ClientIds::Uuid => uuid::Uuid::new_v4().to_string(),
     };
-    // A header's value has no line ends, so a line each is safe.
+    // The value of a header has no line breaks, so one line for each is safe.
     let mut headers = String::new();
     for (name, value) in &head.headers {
         if !headers.is_empty() {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use super::bucket::Bucket;
 use super::deadlines::{Deadlines, Due};
 use super::end::End;
 use super::farewell::{Farewell, Until};
@@ -20,6 +19,7 @@ use super::socket::Half;
 use super::{Opened, Sessions, Settings};
 use crate::message::Payload;
 use crate::send_queue::{Drained, Ending, SendQueue};
+use crate::token_bucket::TokenBucket;
 use crate::websocket::{Data, Frame, Incoming};
 
 /// Messages are read before their turn has come, so that a close frame, a ping or the end behind them is seen: up to so many
@@ -52,7 +52,7 @@ pub(super) struct Session<'a> {
     is_rearmed: bool,
     is_blocked: bool,
     /// What the client may send; none for no limit.
-    frames: Option<Box<Bucket>>,
+    frames: Option<Box<TokenBucket>>,
     /// A close that waits until the messages that are being handled are answered.
     leaving: Option<Box<Ending>>,
     /// The last frame is on its way.
@@ -81,7 +81,7 @@ impl<'a> Session<'a> {
             deadlines: Deadlines::new(settings.heartbeat, settings.message_timeout, now, fastrand::f64()),
             is_rearmed: true,
             is_blocked: false,
-            frames: Bucket::new(settings.max_frames_per_second, now).map(Box::new),
+            frames: TokenBucket::new(settings.max_frames_per_second, now).map(Box::new),
             leaving: None,
             farewell: None,
             settings,

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::Sessions;
 use crate::actions;
-use crate::dispatch::{Dispatch, Step};
-use crate::message::{Action, Connection, Effect, Event, Headers, Payload, Request, Response};
+use crate::dispatch::{Dispatch, Step, Verdict};
+use crate::message::{Acceptance, Action, Connection, Effect, Event, Headers, Payload, Request, Response};
 use crate::registry::Registration;
 use crate::send_queue::SendQueue;
 
@@ -34,15 +34,8 @@ pub struct Opened {
 /// RFC 6455 section 7.1.5: the connection ended without a close frame.
 const ABNORMAL: u16 = 1006;
 
-/// What the plugins have decided so far.
-#[derive(Default)]
-struct Verdict {
-    subprotocol: Option<String>,
-    headers: Headers,
-    /// For when the connection is open, with the plugins that want them.
-    actions: Vec<(Arc<str>, Action)>,
-    rejection: Option<Response>,
-}
+/// The actions for when the connection is open, with the plugins that want them.
+type Postponed = Vec<(Arc<str>, Action)>;
 
 impl Sessions {
     /// Whether a plugin has a say in the handshakes of a route.
@@ -67,12 +60,12 @@ impl Sessions {
             request: Arc::new(request),
         };
         let mut dispatch = Dispatch::begin(self.plugins.chain(route), event);
-        let mut verdict = Verdict::default();
+        let mut postponed = Postponed::new();
         let mut is_asked = false;
         loop {
             match dispatch.step() {
                 Step::Act(action) => {
-                    let effect = self.decide(&mut verdict, &connection, &dispatch, action);
+                    let effect = self.prepare(&mut postponed, &connection, &dispatch, action);
                     dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
@@ -110,43 +103,31 @@ impl Sessions {
         if dispatch.has_failed() {
             return Err(undecided());
         }
-        if let Some(rejection) = verdict.rejection {
+        let Verdict {
+            acceptances,
+            rejection,
+        } = dispatch.into_verdict();
+        if let Some(rejection) = rejection {
             return Err(rejection);
         }
-        if let Some(subprotocol) = verdict.subprotocol {
-            let _ = connection.subprotocol.set(subprotocol.into());
-        }
+        let headers = agree(&connection, acceptances);
         let mut opened = self.open(connection, route, upstream);
-        opened.headers = verdict.headers;
-        for (plugin, action) in verdict.actions {
+        opened.headers = headers;
+        for (plugin, action) in postponed {
             opened.perform(&plugin, action).await;
         }
         Ok(opened)
     }
 
-    /// Takes an action of a handshake into the verdict.
-    fn decide(
+    /// Takes an action of a handshake: attributes count at once, the rest is for later.
+    fn prepare(
         &self,
-        verdict: &mut Verdict,
+        postponed: &mut Postponed,
         connection: &Arc<Connection>,
         dispatch: &Dispatch,
         action: Action,
     ) -> Effect {
         match action {
-            Action::Reject(response) => {
-                verdict.rejection.get_or_insert(response);
-            }
-            Action::Accept { subprotocol, headers } => {
-                verdict.headers.extend(headers);
-                match subprotocol {
-                    Some(name) if !offers(connection, &name) => tracing::warn!(
-                        connection = &*connection.id,
-                        subprotocol = name,
-                        "a plugin chose a subprotocol that the client does not offer; none is agreed on"
-                    ),
-                    chosen => verdict.subprotocol = chosen,
-                }
-            }
             Action::SetAttribute {
                 connection: id,
                 name,
@@ -163,7 +144,7 @@ impl Sessions {
             }
             action => {
                 if let Some(plugin) = dispatch.plugin() {
-                    verdict.actions.push((plugin.clone(), action));
+                    postponed.push((plugin.clone(), action));
                 }
             }
         }
@@ -243,6 +224,30 @@ impl Drop for Opened {
         let dispatch = Dispatch::begin(sessions.plugins.chain(self.route), event);
         sessions.close_events.begin(dispatch, self.upstream);
     }
+}
+
+/// Settles the subprotocol of a connection by what plugins have accepted it with. Gives the headers for the answer.
+fn agree(connection: &Connection, acceptances: Vec<Acceptance>) -> Headers {
+    let mut all = Headers::new();
+    let mut agreed = None;
+    for Acceptance {
+        subprotocol, headers, ..
+    } in acceptances
+    {
+        all.extend(headers);
+        match subprotocol {
+            Some(name) if !offers(connection, &name) => tracing::warn!(
+                connection = &*connection.id,
+                subprotocol = name,
+                "a plugin chose a subprotocol that the client does not offer; none is agreed on"
+            ),
+            chosen => agreed = chosen,
+        }
+    }
+    if let Some(subprotocol) = agreed {
+        let _ = connection.subprotocol.set(subprotocol.into());
+    }
+    all
 }
 
 /// Whether a name is among those that the client offers (RFC 6455 section 11.3.4).

@@ -9,8 +9,8 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
 use super::socket::Half;
+use crate::token_bucket::TokenBucket;
 use crate::websocket::{Decoder, Incoming, Rules, Violation};
 
 /// What is read at a time.
@@ -22,7 +22,7 @@ pub(super) struct Reader {
     ahead: Vec<u8>,
     decoded: usize,
     /// None: no limit, which costs a pointer.
-    rate: Option<Box<Bucket>>,
+    rate: Option<Box<TokenBucket>>,
 }
 
 /// How much a session does before others have a turn.
@@ -74,7 +74,7 @@ impl Reader {
             decoder: Decoder::new(rules),
             ahead: read_already,
             decoded: 0,
-            rate: Bucket::new(rate, now).map(Box::new),
+            rate: TokenBucket::new(rate, now).map(Box::new),
         }
     }
 

@@ -35,12 +35,12 @@ pub struct Settings {
     /// How many connections to keep, which is also how many are open at once. 0: a fresh connection for each request,
     /// as many as there are requests.
     ///
-    /// A kept connection holds a child of FPM even while it is idle, so this must not be over `pm.max_children`; the
-    /// rest of the children is for everybody else. `pm.max_requests = 0` goes with it: FPM closes the connection of a
-    /// child that has done its requests only a moment after the last answer, and a request that goes out in that
+    /// A kept connection holds a child of FPM even while it is idle, so this must not exceed `pm.max_children`; the
+    /// remaining children are for everybody else. `pm.max_requests = 0` goes with it: FPM closes the connection of a
+    /// child that has done its requests only a moment after the last answer, and a request that is sent in that
     /// moment fails as unreachable.
     pub keep: usize,
-    /// The most that the body of an answer may have, in bytes.
+    /// The longest body of an answer, in bytes.
     pub max_answer: usize,
     /// The name of the upstream, for logs.
     pub name: Arc<str>,
@@ -70,18 +70,18 @@ pub struct FastCgi {
     settings: Settings,
     script: Script,
     /// One for each connection that may be open. None: connections are not kept, and not counted.
-    places: Option<Semaphore>,
+    permits: Option<Semaphore>,
     /// The one that was used last is taken first, so that FPM's warmest child gets the work.
     idle: Mutex<Vec<Connection>>,
 }
 
 impl FastCgi {
-    /// Connects nothing yet.
+    /// Does not connect yet.
     pub fn new(settings: Settings) -> Self {
-        let places = settings.keep.min(Semaphore::MAX_PERMITS);
+        let permits = settings.keep.min(Semaphore::MAX_PERMITS);
         Self {
             script: Script::new(&settings.script),
-            places: (places > 0).then(|| Semaphore::new(places)),
+            permits: (permits > 0).then(|| Semaphore::new(permits)),
             idle: Mutex::default(),
             settings,
         }
@@ -89,14 +89,14 @@ impl FastCgi {
 
     /// Sends a request and reads the whole answer. With kept connections it waits until one is free.
     ///
-    /// There is no time limit in here. Dropping the future closes the connection in use; PHP may run on.
+    /// There is no time limit here. Dropping the future closes the connection in use; PHP may go on running.
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
     pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        let outgoing = Outgoing::new(request, &self.script, self.places.is_some())?;
+        let outgoing = Outgoing::new(request, &self.script, self.permits.is_some())?;
         // Held until the connection is idle again or closed. Nobody closes the semaphore, so there always is one.
-        let _place = match &self.places {
-            Some(places) => places.acquire().await.ok(),
+        let _permit = match &self.permits {
+            Some(permits) => permits.acquire().await.ok(),
             None => None,
         };
         self.exchange(&outgoing).await.map_err(|fault| Unanswered {
@@ -108,7 +108,7 @@ impl FastCgi {
     async fn exchange(&self, outgoing: &Outgoing) -> Result<Response, Fault> {
         if let Some(connection) = self.take_idle() {
             match self.exchange_on(connection, outgoing).await {
-                // FPM closed it after it was looked at.
+                // FPM has closed it since it was checked.
                 Err(Fault::Unsent(_)) => {}
                 end => return end,
             }
@@ -124,9 +124,9 @@ impl FastCgi {
     }
 
     /// An idle connection that FPM has not closed. Those that it has closed (it was restarted, a child has done its
-    /// `pm.max_requests`) are dropped on the way.
+    /// `pm.max_requests`) are dropped.
     fn take_idle(&self) -> Option<Connection> {
-        // Not looked at under the lock: to ask the kernel takes longer than anything that others want it for.
+        // Not checked under the lock: asking the kernel takes longer than anything else that needs it.
         std::iter::from_fn(|| self.idle().pop()).find(Connection::is_quiet)
     }
 

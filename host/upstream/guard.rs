@@ -1,12 +1,12 @@
-//! Keeps PHP-FPM from drowning: a bound for requests under way, a fair and bounded line of those that wait, and a circuit
-//! breaker for when it does not answer at all. What is refused is told why, and which key says so.
+//! Keeps PHP-FPM from being overloaded: a limit on requests under way, a fair and bounded queue of those that wait, and a
+//! circuit breaker for when it does not answer at all. Each refusal says why, and by which key.
 //!
-//! `queue` and `breaker` decide, without I/O; `places` and `circuit` put them to use.
+//! `queue` and `breaker` decide, without I/O; `slots` and `circuit` put them to use.
 
 mod breaker;
 mod circuit;
-mod places;
 mod queue;
+mod slots;
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::message::{Failure, Flow, Outcome};
 use crate::metrics::UpstreamMetrics;
 use breaker::Permit;
 use circuit::Circuit;
-use places::{Place, Places};
+use slots::{Slot, Slots};
 
-/// What one upstream may be asked for.
+/// The limits of one upstream.
 pub(super) struct Settings<'a> {
     /// Of the upstream.
     pub(super) name: &'a str,
-    /// Requests under way at a time, and the key that says so.
-    pub(super) places: usize,
-    pub(super) places_key: &'static str,
+    /// Requests under way at a time, and the key that sets this.
+    pub(super) slots: usize,
+    pub(super) slots_key: &'static str,
     pub(super) max_waiting: usize,
     pub(super) max_wait: Duration,
     /// For the whole request.
@@ -34,25 +34,26 @@ pub(super) struct Settings<'a> {
 }
 
 pub(super) struct Guard {
-    places: Places,
+    slots: Slots,
     circuit: Circuit,
     patience: Duration,
 }
 
-/// A request may be under way. Dropping it gives the place back; with an outcome told before that, the circuit learns.
+/// Allows a request to be under way. Dropping it gives the slot back; if it is told the outcome before, the circuit learns
+/// from it.
 pub(super) struct Pass<'a> {
     guard: &'a Guard,
     permit: Permit,
     is_settled: bool,
-    _place: Place<'a>,
+    _slot: Slot<'a>,
 }
 
 impl Guard {
     pub(super) fn new(settings: &Settings<'_>, metrics: &UpstreamMetrics) -> Self {
         let Settings {
             name,
-            places,
-            places_key,
+            slots,
+            slots_key,
             max_waiting,
             max_wait,
             timeout,
@@ -60,11 +61,11 @@ impl Guard {
             breaker_pause,
         } = *settings;
         let full = Failure::Overloaded(format!(
-            "{places} requests are under way and {max_waiting} wait ({places_key}, max-waiting); of who has most \
-             waiting, the newest is refused"
+            "{slots} requests are under way and {max_waiting} wait ({slots_key}, max-waiting); the newest request of \
+             whoever has most waiting is refused"
         ));
         Self {
-            places: Places::new((places, max_waiting), full, late(settings), metrics.clone()),
+            slots: Slots::new((slots, max_waiting), full, late(settings), metrics.clone()),
             circuit: Circuit::new(name, breaker_failures, breaker_pause, metrics.clone()),
             patience: max_wait.min(timeout),
         }
@@ -74,28 +75,28 @@ impl Guard {
     pub(super) async fn enter(&self, flow: Flow) -> Result<Pass<'_>, Failure> {
         self.circuit.check()?;
         let until = Instant::now() + self.patience;
-        let place = self.places.take(flow, until).await?;
-        // Again, since it may have opened meanwhile; and only who has a place may be the probe.
+        let slot = self.slots.take(flow, until).await?;
+        // Checked again, since it may have opened meanwhile; and only a request with a slot may be the probe.
         let permit = self.circuit.admit()?;
         Ok(Pass {
             guard: self,
             permit,
             is_settled: false,
-            _place: place,
+            _slot: slot,
         })
     }
 }
 
-/// For who waits until the time that ends first.
+/// The failure of a request that has waited until the first of the two limits.
 fn late(settings: &Settings<'_>) -> Failure {
     let Settings {
-        places,
-        places_key,
+        slots,
+        slots_key,
         max_wait,
         timeout,
         ..
     } = settings;
-    let why = format!("{places} requests at a time are under way ({places_key})");
+    let why = format!("{slots} requests at a time are under way ({slots_key})");
     if max_wait < timeout {
         Failure::Overloaded(format!("waited {max_wait:?} for its turn (max-wait): {why}"))
     } else {
@@ -112,7 +113,7 @@ impl Pass<'_> {
     fn settle(&mut self, outcome: Option<&Outcome>) {
         self.is_settled = true;
         if let Some(why) = self.guard.circuit.settle(&self.permit, outcome) {
-            self.guard.places.send_away(&why);
+            self.guard.slots.send_away(&why);
         }
     }
 }
@@ -135,8 +136,8 @@ mod tests {
     fn settings(timeout: u64) -> Settings<'static> {
         Settings {
             name: "php",
-            places: 2,
-            places_key: "max-requests",
+            slots: 2,
+            slots_key: "max-requests",
             max_waiting: 1,
             max_wait: Duration::from_secs(5),
             timeout: Duration::from_secs(timeout),

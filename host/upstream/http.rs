@@ -13,7 +13,7 @@ use super::Unanswered;
 use crate::config;
 use crate::message::{Failure, Headers, Payload, Request, Response};
 
-/// Below the 60 to 75 seconds after which web servers close idle connections, so that a request seldom meets a
+/// Below the 60 to 75 seconds after which web servers close idle connections, so that a request rarely meets a
 /// connection that is being closed.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -27,14 +27,14 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(url: &str, config: &config::Upstream) -> Result<Self, HttpError> {
-        // An error means that another part of the process has chosen already, which is as good.
+        // An error means that another part of the process has chosen a provider already, which is just as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .http1_only()
             .no_proxy()
-            // An answer that redirects is an answer: the plugin sees it.
+            // A redirect is an answer like any other, for the plugin to see.
             .redirect(redirect::Policy::none())
-            // It would have to copy each request beforehand.
+            // A retry would need a copy of each request.
             .retry(retry::never().max_retries_per_request(0))
             .user_agent(concat!("aileron/", env!("CARGO_PKG_VERSION")))
             .tcp_nodelay(true)
@@ -52,8 +52,8 @@ impl Http {
         })
     }
 
-    /// Sends a request and reads the whole answer. It is sent a second time only if nothing of it had gone out, over a kept
-    /// connection that was closed: the client's pool sees to that.
+    /// Sends a request and reads the whole answer. It is sent a second time only if nothing of it had gone out, because a
+    /// kept connection was closed: the client's pool takes care of that.
     pub(super) async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
         let mut sending = reqwest::Request::new(method(request)?, self.target(request));
         *sending.headers_mut() = self.headers(&request.headers)?;
@@ -89,13 +89,13 @@ impl Http {
         url
     }
 
-    /// Those of the request, and the credentials unless it has some of its own.
+    /// The headers of the request, and the credentials unless it has its own.
     fn headers(&self, headers: &Headers) -> Result<HeaderMap, Failure> {
         // The client adds a few.
         let mut map = HeaderMap::with_capacity(headers.len() + 4);
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| bad_request(&format!("`{name}` is no header name")))?;
+                .map_err(|_| bad_request(&format!("`{name}` is not a header name")))?;
             let value = HeaderValue::from_str(value)
                 .map_err(|_| bad_request(&format!("the value of the header `{name}` cannot be sent")))?;
             map.append(name, value);
@@ -106,7 +106,7 @@ impl Http {
         Ok(map)
     }
 
-    /// Most answers are one chunk, which is taken as it is.
+    /// Most answers are one chunk, which is not copied.
     async fn body(&self, answer: &mut reqwest::Response) -> Result<Bytes, Failure> {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
@@ -139,7 +139,7 @@ impl Http {
     }
 }
 
-/// The whole chain of causes: the outer ones of the client say little.
+/// The whole chain of causes, since the outer ones say little.
 fn root_cause(error: &HttpError) -> String {
     let mut text = String::new();
     let mut cause = error.source();
@@ -154,8 +154,8 @@ fn root_cause(error: &HttpError) -> String {
     if text.is_empty() { error.to_string() } else { text }
 }
 
-/// What to look at first, where the cause alone does not tell. The causes of several libraries have their text in common
-/// and nothing else.
+/// What to check first, if the cause alone does not tell. The errors come from several libraries and have nothing but their
+/// texts in common.
 fn cure(cause: &str) -> &'static str {
     if cause.contains("Connection refused") {
         " (is the web server running and listening there?)"
@@ -171,7 +171,7 @@ fn method(request: &Request) -> Result<Method, Failure> {
         return Ok(Method::POST);
     }
     Method::from_bytes(request.method.as_bytes())
-        .map_err(|_| bad_request(&format!("`{}` is no method", request.method)))
+        .map_err(|_| bad_request(&format!("`{}` is not a method", request.method)))
 }
 
 fn headers(map: &HeaderMap) -> Headers {
@@ -181,7 +181,7 @@ fn headers(map: &HeaderMap) -> Headers {
         .collect()
 }
 
-/// The plugin asked for what cannot be sent.
+/// The plugin asked for something that cannot be sent.
 fn bad_request(problem: &str) -> Failure {
     Failure::Other("bad-request".to_owned(), problem.to_owned())
 }

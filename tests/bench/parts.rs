@@ -24,6 +24,8 @@ mod fastcgi {
     pub mod record;
     pub mod response;
 
+    use bytes::BytesMut;
+
     use crate::message::{Request, Response};
     use record::{Decoder, Part};
 
@@ -41,7 +43,8 @@ mod fastcgi {
     }
 
     /// The response in all records of an answer.
-    pub fn response(mut records: &[u8]) -> Response {
+    pub fn response(records: &[u8]) -> Response {
+        let mut records = BytesMut::from(records);
         let mut answer = response::Answer::new(1 << 20);
         let mut decoder = Decoder::default();
         loop {

@@ -16,6 +16,8 @@
 mod application;
 /// The two exchanges of the article, through nginx and without.
 mod article;
+/// What clients may cost and take, whatever they do.
+mod bounds;
 /// Plugins, and PHP, hear of every connection that has gone, once.
 mod closings;
 /// What is said of valid and invalid configurations.

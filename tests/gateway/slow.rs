@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::{Bare, Client, Frame, Gateway, QUICK, answer, guest};
 
-async fn gateway(config: &str) -> Gateway {
+/// A gateway with the plugin `events`, and the built-in one that publishes what is pushed.
+pub(crate) async fn gateway(config: &str) -> Gateway {
     let application =
         "built-in = \"application\"\n[plugins.config.application]\nopen = false\nclose = false\n";
     Gateway::with_plugins(
@@ -20,7 +21,7 @@ async fn gateway(config: &str) -> Gateway {
 }
 
 /// The result of a push to a topic.
-async fn publish(gateway: &Gateway, topic: &str, message: &str) -> Value {
+pub(crate) async fn publish(gateway: &Gateway, topic: &str, message: &str) -> Value {
     let push = gateway
         .request(Method::POST, "/send")
         .header("content-type", "application/json");

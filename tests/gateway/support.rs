@@ -8,7 +8,7 @@ mod nginx;
 mod php;
 mod process;
 
-pub use bare::Bare;
+pub use bare::{Bare, masked, masked_close};
 pub use client::{Client, Frame};
 pub use gateway::{Answer, Gateway, answer, command};
 pub use guests::{QUICK, component, guest, guest_for, hash, put, stamp, version, with_version};

@@ -82,7 +82,7 @@ async fn a_plugin_hears_what_became_of_its_actions() {
         "refused(cause=the connection has as many topics as it may (max-topics))",
         "sent(recipients=1,congested=0) sent(recipients=0,congested=0) done()",
         "refused(cause=a name has 1 to 255 bytes, none of them a control character; `*` is everyone) done()",
-        "closed() not-found() refused(cause=1006 is no close code that may be sent (RFC 6455 section 7.4))",
+        "closed() not-found() refused(cause=1006 is not a close code that may be sent (RFC 6455 section 7.4))",
     ];
     assert_eq!(report, expected.join(" "));
     assert_eq!(other.text().await, "hi");

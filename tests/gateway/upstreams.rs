@@ -3,7 +3,7 @@
 
 /// An application that is not there is left alone for a while.
 mod circuit;
-mod guarded;
+pub(crate) mod guarded;
 /// More requests than PHP-FPM is to have.
 mod queue;
 /// What is sent again, and what is not.

@@ -19,7 +19,7 @@ pub(in crate::config) fn parse_listen(text: &str) -> Result<SocketAddr, String> 
     Ok(SocketAddr::from((ip, port)))
 }
 
-/// Where a listener is.
+/// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// Address and port.
@@ -29,7 +29,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Whether nobody beyond this machine reaches it.
+    /// Whether it can be reached from this machine only.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -47,7 +47,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// An address, or `unix:PATH`, which is relative to a directory.
+/// An address, or `unix:PATH`, which is relative to the given directory.
 pub(in crate::config) fn parse_listen_anywhere(text: &str, directory: &Path) -> Result<Listen, String> {
     match text.strip_prefix("unix:") {
         None => parse_listen(text).map(Listen::Tcp),
@@ -60,7 +60,7 @@ pub(in crate::config) fn parse_listen_anywhere(text: &str, directory: &Path) -> 
 
 fn no_address(text: &str) -> String {
     format!(
-        "`{text}` is no address to listen on; write IP:PORT, such as \"127.0.0.1:8080\" or \"[::1]:8080\""
+        "`{text}` is not an address to listen on; write IP:PORT, such as \"127.0.0.1:8080\" or \"[::1]:8080\""
     )
 }
 

@@ -13,7 +13,7 @@ impl Networks {
         Self(networks)
     }
 
-    /// Whether an address is one of these. A listener for IPv6 sees those of IPv4 as `::ffff:192.0.2.1`.
+    /// Whether an address is one of these. An IPv6 listener sees IPv4 addresses as `::ffff:192.0.2.1`.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))

@@ -1,14 +1,14 @@
-//! From which pages browsers may connect. A browser sends the page's cookies along wherever a page of somebody else
-//! connects to, so who lets everyone in lets everyone act as its users (RFC 6455 section 10.2).
+//! The web pages from which browsers may connect. A browser sends a site's cookies along even if the page that connects
+//! belongs to someone else, so a gateway that lets every page in lets every page act as its users (RFC 6455 section 10.2).
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
-/// The origins (RFC 6454) of pages that may connect. Who sends none is no browser and may.
+/// The origins (RFC 6454) of pages that may connect. A client that sends none is not a browser, and may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Pages of the host that is connected to; ports do not count, as with cookies.
+    /// Pages of the host that is connected to; as with cookies, the port does not matter.
     SameHost,
     /// All.
     Any,
@@ -17,7 +17,7 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether a page may connect. `host` is the header of that name.
+    /// Whether a page may connect. `host` is the value of that header.
     pub fn allows(&self, origin: &str, host: &str) -> bool {
         match self {
             Self::Any => true,
@@ -86,7 +86,7 @@ fn check(origin: &str) -> Result<(), String> {
     let is_wrong = host.is_empty() || host.contains('/') || host.trim_start_matches("*.").contains('*');
     if is_wrong && origin != "null" {
         return Err(format!(
-            "`{origin}` is no origin; write \"https://example.org\", \"https://*.example.org\", or for all of it \
+            "`{origin}` is not an origin; write \"https://example.org\", \"https://*.example.org\", or for all of it \
              \"same-host\" or \"*\""
         ));
     }

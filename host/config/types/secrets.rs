@@ -1,4 +1,4 @@
-//! Credentials: never shown, and compared in a time that tells nothing.
+//! Credentials: never shown, and compared in constant time.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ impl fmt::Debug for Secret {
 pub(in crate::config) struct RawSecrets(pub(in crate::config) Vec<String>);
 
 impl<'de> Deserialize<'de> for RawSecrets {
-    /// The errors of derived code repeat the value, which is nobody's business who reads them.
+    /// The errors of derived code would repeat the value, which must not be shown.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = || de::Error::custom("expected text in quotes, or a list such as [\"new\", \"old\"]");
         let text = |value| match value {
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for RawSecrets {
     }
 }
 
-/// The credentials in a file, one a line. Lines that begin with `#`, and empty ones, are none.
+/// The credentials in a file, one per line. Empty lines and those that begin with `#` are skipped.
 pub(in crate::config) fn lines(text: &str) -> Vec<Secret> {
     let lines = text.lines().map(str::trim);
     lines

@@ -1,4 +1,4 @@
-//! Who comes in: listeners, limits on clients, proxies, TLS, and the credentials of pushes.
+//! Everything about listeners: limits on clients, proxies, TLS, and the credentials of pushes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ impl Validator<'_> {
         })
     }
 
-    /// Pushing is for the application alone: beyond loopback it takes a credential (architecture, invariant 7).
+    /// Pushing is for the application alone: beyond loopback it requires a credential (architecture, invariant 7).
     pub(super) fn push(
         &self,
         raw: raw::Push,
@@ -73,7 +73,7 @@ impl Validator<'_> {
     ) -> Result<Push, ConfigError> {
         if !raw.path.get_ref().starts_with('/') {
             let problem = format!(
-                "`{}` is no path; it begins with `/`, such as \"/send\"",
+                "`{}` is not a path; it begins with `/`, such as \"/send\"",
                 raw.path.get_ref()
             );
             return Err(self.source.error(Some(raw.path.span()), problem));
@@ -99,7 +99,7 @@ impl Validator<'_> {
             let problem = format!("anyone who reaches {reachable} could push to every client: {cure}");
             return Err(self.source.error(span, problem));
         }
-        // A proxy that passes bytes on passes pushes on too.
+        // A proxy that forwards bytes also forwards pushes.
         if !access.takes_credential() && listen.is_none() && *proxy_protocol.get_ref() {
             let problem = format!("anyone who reaches the proxy could push to every client: {cure}");
             return Err(self.source.error(Some(proxy_protocol.span()), problem));

@@ -1,4 +1,4 @@
-//! What goes into a plugin, borrowed from the host's own words.
+//! What goes into a plugin, borrowed from the host's own types.
 
 use wasmtime::component::{ComponentType, Lower};
 
@@ -60,7 +60,7 @@ pub(super) struct EffectIn<'a> {
     facts: &'a [(&'a str, &'a str)],
 }
 
-/// Stands where an event without a connection has none; no handler of such an event is given it.
+/// A placeholder for events without a connection; the handlers of such events never get it.
 pub(super) const NOBODY: ConnectionIn<'static> = ConnectionIn { id: "", facts: &[] };
 
 /// Collects the facts that a plugin wants and that the connection has.
@@ -75,10 +75,7 @@ pub(super) fn with_connection<R>(
             facts: &[],
         });
     }
-    let known: Vec<_> = facts
-        .iter()
-        .filter_map(|name| Some((name.as_str(), connection.fact(name)?)))
-        .collect();
+    let known = connection.facts(facts);
     let known: Vec<(&str, &str)> = known.iter().map(|(name, value)| (*name, &**value)).collect();
     call(ConnectionIn {
         id: &connection.id,

@@ -1,10 +1,10 @@
-//! What comes out of a plugin, and the host's own words for it.
+//! What comes out of a plugin, and its conversion to the host's own types.
 
 use std::time::Duration;
 
 use wasmtime::component::{ComponentType, Lift};
 
-use crate::message::{Action, Exchange, Payload, Request, Response};
+use crate::message::{Acceptance, Action, Admission, Exchange, Payload, Request, Response};
 
 #[derive(ComponentType, Lift)]
 #[component(variant)]
@@ -158,27 +158,25 @@ pub(in crate::plugin) struct InterestOut {
     pub(in crate::plugin) others: Vec<(String, String)>,
 }
 
-impl AdmissionOut {
-    /// What it says as actions, so that everything behind here knows one thing only.
-    pub(super) fn into_actions(self) -> Vec<Action> {
-        match self {
-            Self::Next(actions) => actions
-                .into_iter()
-                .map(Action::from)
-                .chain([Action::Next(None)])
-                .collect(),
-            Self::Accept(AcceptanceOut {
-                subprotocol,
-                headers,
-                actions,
-            }) => std::iter::once(Action::Accept { subprotocol, headers })
-                .chain(actions.into_iter().map(Action::from))
-                .collect(),
-            Self::Reject(response) => vec![Action::Reject(response.into())],
-            Self::Ask(exchange) => vec![Action::Forward(exchange.into())],
-            Self::Other((name, _)) => vec![Action::Unsupported(name), Action::Next(None)],
+impl From<AdmissionOut> for Admission {
+    fn from(admission: AdmissionOut) -> Self {
+        match admission {
+            AdmissionOut::Next(list) => Self::Next(actions(list)),
+            AdmissionOut::Accept(acceptance) => Self::Accept(Acceptance {
+                subprotocol: acceptance.subprotocol,
+                headers: acceptance.headers,
+                actions: actions(acceptance.actions),
+            }),
+            AdmissionOut::Reject(response) => Self::Reject(response.into()),
+            AdmissionOut::Ask(exchange) => Self::Ask(exchange.into()),
+            AdmissionOut::Other((name, _)) => Self::Unsupported(name),
         }
     }
+}
+
+/// Converts a list of actions.
+pub(super) fn actions(list: Vec<ActionOut>) -> Vec<Action> {
+    list.into_iter().map(Action::from).collect()
 }
 
 impl From<PayloadOut> for Payload {

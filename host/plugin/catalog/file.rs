@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::plugin::changelog::{self, Change, Changelog};
 use crate::plugin::directory;
-use crate::plugin::history::{self, Change, History};
 use crate::plugin::probation::Failure;
 use crate::plugin::reload::Known;
 use crate::plugin::report::{Report, Service, State};
@@ -17,19 +17,19 @@ pub(super) struct File {
     /// While what serves is on probation.
     pub(super) trial: Option<Trial>,
     pub(super) refused: Option<Refusal>,
-    pub(super) history: History,
+    pub(super) changelog: Changelog,
     /// When it was removed.
     pub(super) gone: Option<SystemTime>,
 }
 
-/// A probation, seen from the file.
+/// What the file has to do with a probation.
 #[derive(Clone)]
 pub(super) struct Trial {
-    /// What served before, and would again.
+    /// What served before, and would serve again.
     pub(super) fallback: Option<Arc<Version>>,
 }
 
-/// Why a content does not serve.
+/// A content that does not serve, and why.
 #[derive(Clone)]
 pub(in crate::plugin) struct Refusal {
     /// Empty for a file that cannot be read.
@@ -51,7 +51,7 @@ impl File {
     pub(super) fn record(&mut self, change: Change, hash: &str, failure: Option<&Failure>) {
         let at = failure.map_or_else(SystemTime::now, |failure| failure.at);
         let cause = failure.map(|failure| failure.error.as_str());
-        self.history.record(change, at, hash, cause);
+        self.changelog.record(change, at, hash, cause);
     }
 
     pub(super) fn report(&self, name: &str, dir: Option<&Path>) -> Report {
@@ -73,8 +73,8 @@ impl File {
             hash: serving.map(|version| version.hash.clone()),
             refused_hash: refused_hash.filter(|hash| !hash.is_empty()),
             last_error: failure.map(|failure| failure.error.clone()),
-            last_error_at: failure.map(|failure| history::time(failure.at)),
-            previous: self.history.clone(),
+            last_error_at: failure.map(|failure| changelog::time(failure.at)),
+            previous: self.changelog.clone(),
             service: serving.map(Service::of).unwrap_or_default(),
         }
     }

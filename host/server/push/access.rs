@@ -1,4 +1,4 @@
-//! Who may push: where it must come from, what it must carry, and how long and how large it may be.
+//! Who may push: where a request must come from, what it must carry, and how long and how large it may be.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use crate::server::{Gateway, Request};
 /// Forms are up to three times as long as what they carry, and a batch carries several.
 const BODY_PER_MESSAGE: usize = 4;
 
-/// Why a push was not let in.
+/// Why a push was refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("pushes may not come from this address (`allow` of [push] lists those that may)")]
@@ -35,7 +35,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    /// As the metric names it.
+    /// The name in the metric.
     fn cause(&self) -> &'static str {
         match self {
             Self::Address => "address",
@@ -59,7 +59,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Hands a request on, with its whole body, or refuses it.
+/// Passes a request on, with its whole body, or refuses it.
 pub(super) async fn authorize(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     match let_in(&gateway, request).await {
@@ -90,9 +90,9 @@ async fn let_in(gateway: &Gateway, request: Request) -> Result<Request, Refusal>
     Ok(Request::from_parts(head, Body::from(body)))
 }
 
-/// Everything that can be judged before the body is read.
+/// Checks everything that can be checked before the body is read.
 fn check_head(access: &PushAccess, request: &Request) -> Result<Credential, Refusal> {
-    // Who may open a Unix socket is the file system's to say.
+    // The file system decides who may open a Unix socket.
     if let (Some(allow), Some(remote)) = (&access.allow, request.extensions().get::<Remote>())
         && !allow.contains(remote.address.ip())
     {
@@ -105,8 +105,8 @@ fn check_head(access: &PushAccess, request: &Request) -> Result<Credential, Refu
             SystemTime::now(),
         )?);
     }
-    // Only this machine reaches what takes no credential, but so does any page in a browser on it; browsers name the page
-    // in `Origin`, applications do not.
+    // Without a credential only this machine can reach the listener, but so can any page in a browser on it. Browsers name
+    // the page in `Origin`, applications do not.
     if request.headers().contains_key(ORIGIN) {
         return Err(Refusal::Page);
     }

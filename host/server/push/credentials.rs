@@ -16,22 +16,22 @@ use subtle::ConstantTimeEq;
 
 use crate::config::{PushAccess, Secret};
 
-/// How far the sender's clock may be off, or the push under way.
+/// How far the sender's clock may be off, including the time that the push is under way.
 const TOLERANCE: Duration = Duration::from_secs(300);
 const HEADER: &str = "aileron-signature";
 
-/// What a request's head says of its credential.
+/// What a request's head says about its credential.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// Everyone may.
+    /// None is needed.
     NoneTaken,
-    /// It is good.
+    /// It is valid.
     Token,
-    /// The body must be seen.
+    /// The body is needed to tell.
     Signature(Signature),
 }
 
-/// A signature whose time is right.
+/// A signature whose time is valid.
 #[derive(Debug)]
 pub(super) struct Signature {
     time: String,
@@ -39,7 +39,7 @@ pub(super) struct Signature {
     codes: Vec<String>,
 }
 
-/// Why a credential is none.
+/// Why a credential is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unauthorized {
     #[error("`Authorization: Bearer` with a token of [push] is missing or wrong")]
@@ -60,7 +60,7 @@ pub(super) enum Unauthorized {
     Signature,
 }
 
-/// Judges a credential as far as the head tells, so that a body is read from nobody who has none.
+/// Checks a credential as far as the head allows, so that no body is read from a client without one.
 pub(super) fn of_head(
     access: &PushAccess,
     headers: &HeaderMap,
@@ -85,7 +85,7 @@ fn has_token(tokens: &[Secret], headers: &HeaderMap) -> bool {
     candidate.is_some_and(|candidate| tokens.iter().any(|token| token.matches(candidate)))
 }
 
-/// The scheme's name is in any case (RFC 9110 section 11.1).
+/// The case of the scheme's name does not matter (RFC 9110 section 11.1).
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
     scheme
@@ -116,7 +116,7 @@ impl Signature {
         Ok(signature)
     }
 
-    /// Whether one of the keys has made it for this request.
+    /// Whether it was made with one of the keys, for this request.
     pub(super) fn check(&self, keys: &[Secret], head: &Parts, body: &[u8]) -> Result<(), Unauthorized> {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let signed = format!("{}\n{}\n{target}\n", self.time, head.method);

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -33,18 +33,18 @@ enum Stream {
     Unix(UnixStream),
 }
 
-/// A request in the form in which it is sent.
+/// A request as it is sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     keep: bool,
-    /// The whole request if its body fits into one record; all but the body otherwise.
+    /// The whole request if its body fits into one record; otherwise everything except the body.
     head: Vec<u8>,
     /// The body, unless it is in `head`.
     body: Bytes,
 }
 
 impl Outgoing {
-    /// Refuses as `bad-request` what FastCGI cannot carry.
+    /// Refuses a request that FastCGI cannot carry as `bad-request`.
     pub(super) fn new(request: &Request, script: &Script, keep: bool) -> Result<Self, Failure> {
         let mut body = request.body.clone().into_bytes();
         let mut head = Vec::with_capacity(2048);
@@ -57,7 +57,7 @@ impl Outgoing {
         Ok(Self { keep, head, body })
     }
 
-    /// Sends all but the first `sent` bytes of the head.
+    /// Sends everything after the first `sent` bytes of the head.
     async fn send_rest(&self, sent: usize, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
         writer
             .write_all(self.head.get(sent..).unwrap_or_default())
@@ -88,9 +88,9 @@ impl Connection {
             .map_err(Fault::CannotConnect)
     }
 
-    /// Whether the other side has neither closed the connection nor sent what nobody asked for.
+    /// Whether the other side has neither closed the connection nor sent anything unasked.
     ///
-    /// Asks the kernel: tokio only knows what its driver has last heard, which can be older than the end of an FPM child.
+    /// Asks the kernel: tokio only knows what its driver has heard last, which may be before an FPM child has ended.
     pub(super) fn is_quiet(&self) -> bool {
         let read = match &self.stream {
             Stream::Tcp(stream) => rustix::io::read(stream, &mut [0]),
@@ -123,12 +123,12 @@ impl Connection {
 
 async fn connect_tcp(host_and_port: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(host_and_port).await?;
-    // The end of a long body must not wait for the acknowledgement of the piece before it.
+    // The end of a long body must not wait for the acknowledgement of the previous piece.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// The response, and whether nothing is left to be sent or read.
+/// Gives the response, and whether nothing is left to be sent or read.
 async fn exchange(
     reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
@@ -137,8 +137,8 @@ async fn exchange(
     settings: &Settings,
 ) -> Result<(Response, bool), Fault> {
     let sent = writer.write(&outgoing.head).await.map_err(Fault::Unsent)?;
-    // At the same time from here on: PHP may answer before it has read the body, and would wait for ever for a
-    // gateway that reads only after it has sent all.
+    // Both at the same time from here on: PHP may answer before it has read the body, and would wait forever for a
+    // gateway that reads only after it has sent everything.
     let mut sending = pin!(outgoing.send_rest(sent, writer));
     let mut receiving = pin!(receive(reader, buffer, settings));
     let mut is_sending = true;
@@ -146,7 +146,7 @@ async fn exchange(
     loop {
         tokio::select! {
             biased;
-            // An error is no reason to stop: a script may end without reading the body, and its answer is there.
+            // Not a reason to stop: a script may end without reading the body, and there is an answer nevertheless.
             result = &mut sending, if is_sending => (is_sending, is_sent) = (false, result.is_ok()),
             answer = &mut receiving => {
                 let (response, is_read) = answer?;
@@ -156,7 +156,7 @@ async fn exchange(
     }
 }
 
-/// The response, and whether nothing came after it.
+/// Gives the response, and whether nothing came after it.
 async fn receive(
     mut reader: impl AsyncRead + Unpin,
     buffer: &mut BytesMut,
@@ -167,30 +167,27 @@ async fn receive(
     let mut answer = Answer::new(settings.max_answer);
     let mut decoder = Decoder::default();
     loop {
-        // This never allocates, because the decoder leaves little: at least half of the buffer is free.
+        // The decoder leaves little. This allocates only if the answer still holds what was read before.
         buffer.reserve(BUFFER / 2);
         match reader.read_buf(buffer).await {
             Ok(0) => return Err(Fault::Closed),
             Ok(_) => {}
-            // So ends a child that dies before it has read everything, if only the end of the body.
+            // This is what happens if a child dies before it has read everything, even if only the end of the body.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(Fault::Closed),
             Err(error) => return Err(Fault::Broken(error)),
         }
-        let mut unread = &buffer[..];
-        while let Some(part) = decoder.next(&mut unread)? {
+        while let Some(part) = decoder.next(buffer)? {
             match part {
                 Part::Stdout(piece) => answer.push(piece)?,
-                Part::Stderr(piece) => stderr.push(piece),
+                Part::Stderr(piece) => stderr.push(&piece),
                 Part::End(ProtocolStatus::Complete) => {
-                    let is_read = unread.is_empty();
+                    let is_read = buffer.is_empty();
                     buffer.clear();
                     return Ok((answer.finish()?, is_read));
                 }
                 Part::End(status) => return Err(Fault::Rejected(status)),
             }
         }
-        let left = unread.len();
-        buffer.advance(buffer.len() - left);
     }
 }
 

@@ -11,14 +11,14 @@ use crate::message::Failure;
 #[derive(Debug)]
 pub(super) enum Fault {
     CannotConnect(Error),
-    /// The connection took nothing of the request.
+    /// Nothing of the request could be sent.
     Unsent(Error),
     /// The connection ended before the answer did.
     Closed,
     /// The connection failed in another way.
     Broken(Error),
     Malformed(Malformed),
-    /// The status is any but `Complete`.
+    /// The status is not `Complete`.
     Rejected(ProtocolStatus),
     Unusable(Unusable),
 }
@@ -62,7 +62,7 @@ impl Fault {
                 cause(&error)
             )),
             Self::Malformed(malformed) => bad_answer(format!(
-                "{address} sent {malformed}, which is no fastcgi answer (does php-fpm listen there?)"
+                "{address} sent {malformed}, which is not a fastcgi answer (does php-fpm listen there?)"
             )),
             Self::Rejected(ProtocolStatus::Overloaded) => {
                 Failure::Overloaded(format!("{address} says that it is overloaded"))
@@ -72,13 +72,13 @@ impl Fault {
                 "the answer of {address} is over {max_answer} bytes (max-answer)"
             )),
             Self::Unusable(Unusable::Bad(problem)) => {
-                bad_answer(format!("the answer of {address} is no cgi answer: {problem}"))
+                bad_answer(format!("the answer of {address} is not a cgi answer: {problem}"))
             }
         }
     }
 }
 
-/// Empty for what has no cure of its own.
+/// Empty if there is nothing to suggest.
 fn cure(error: &Error, address: &Address) -> &'static str {
     match (error.kind(), address) {
         (ErrorKind::ConnectionRefused, _) => " (is php-fpm running and listening there?)",
@@ -86,7 +86,7 @@ fn cure(error: &Error, address: &Address) -> &'static str {
         (ErrorKind::PermissionDenied, Address::Unix(_)) => {
             " (`listen.owner`, `listen.group` and `listen.mode` of the php-fpm pool must let this user in)"
         }
-        // A Unix socket does not let a connection wait for a place in the backlog (connect(2)).
+        // With a Unix socket, connections do not wait for room in the backlog (connect(2)).
         (ErrorKind::WouldBlock, Address::Unix(_)) => {
             " (its backlog is full: php-fpm needs a higher `pm.max_children` or `listen.backlog`)"
         }
@@ -94,7 +94,7 @@ fn cure(error: &Error, address: &Address) -> &'static str {
     }
 }
 
-/// The text of the system, without the error number that the standard library adds.
+/// The text of the operating system, without the error number that the standard library adds.
 fn cause(error: &Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()

@@ -27,12 +27,12 @@ const LEFT_OUT: [&str; 12] = [
     "proxy",
 ];
 
-/// The PHP file to run, and what the variables say of it whatever the request is.
+/// The PHP file to run, and the variables that are the same for all requests.
 #[derive(Debug)]
 pub(super) struct Script {
     /// The path that a browser would ask for: the file's name after a `/`.
     name: String,
-    /// Those variables, encoded once for all requests; or why no request can have them.
+    /// Those variables, encoded once; or why they cannot be sent.
     variables: Result<Vec<u8>, Failure>,
 }
 
@@ -70,7 +70,7 @@ impl Script {
     }
 }
 
-/// Writes all variables of a request. A request that cannot be put into them is refused as `bad-request`.
+/// Writes all variables of a request. A request that does not fit into them is refused as `bad-request`.
 pub(super) fn put_params(out: &mut Vec<u8>, script: &Script, request: &Request) -> Result<(), Failure> {
     let mut params = ParamsWriter::new(out);
     let variables = script.variables.as_ref().map_err(Failure::clone)?;
@@ -130,7 +130,7 @@ fn put_headers(params: &mut ParamsWriter<'_>, request: &Request) -> Result<(), F
         };
         let mut value = Cow::Borrowed(*first);
         for (_, other) in others {
-            // Cookies are joined otherwise than lists (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
+            // Cookies are joined differently from lists (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
             value += if name.eq_ignore_ascii_case("cookie") {
                 "; "
             } else {
@@ -156,7 +156,7 @@ fn put(params: &mut ParamsWriter<'_>, name: &str, value: &str) -> Result<(), Fai
         .map_err(|PairTooLong| too_long(name, value))
 }
 
-/// The pairs would carry them, but what PHP does with them (a header, a log, a path in C) would not.
+/// FastCGI could carry them, but what PHP does with such values (a header, a log, a path in C) would break.
 fn check(name: &str, value: &str) -> Result<(), Failure> {
     if value.bytes().any(|byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
         return Err(bad_request(format!(
@@ -175,11 +175,11 @@ fn too_long(name: &str, value: &str) -> Failure {
 
 /// Whether a header becomes a variable.
 ///
-/// Names with a `_` and other unusual ones are left out, as nginx and Apache do: `a_b` and `a-b` would be the same
-/// variable, so a client could set what a header of the plugin's is trusted for.
+/// Names with a `_` and other unusual ones are left out, as in nginx and Apache: `a_b` and `a-b` would be the same variable,
+/// so a client could fake a header of the plugin that PHP trusts.
 fn has_variable(name: &str) -> Result<bool, Failure> {
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
-        return Err(bad_request(format!("{name:?} is no header name")));
+        return Err(bad_request(format!("{name:?} is not a header name")));
     }
     let is_usual = name
         .bytes()

@@ -1,8 +1,10 @@
 //! The record layer of FastCGI 1.0: records (section 3.3), name-value pairs (section 3.4) and the bodies of the
-//! two records that are no streams (section 5). Bytes in and bytes out, no I/O.
+//! two records that are not streams (section 5). Bytes in and bytes out, no I/O.
 //!
 //! A connection carries one request at a time, because PHP-FPM does not multiplex. So all records have the same
 //! request id.
+
+use bytes::{Buf, BytesMut};
 
 /// The most that one record holds, in bytes: its length is a 16-bit number (section 3.3).
 pub(super) const MAX_CONTENT: usize = u16::MAX as usize;
@@ -25,12 +27,12 @@ const KEEP_CONN: u8 = 1;
 const END_REQUEST_SIZE: u16 = 8;
 
 /// A piece of what the application sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
     /// Some of the answer, never empty. Pieces follow the arrival of bytes, not the records.
-    Stdout(&'a [u8]),
+    Stdout(BytesMut),
     /// Some error text, never empty.
-    Stderr(&'a [u8]),
+    Stderr(BytesMut),
     /// The request is over; nothing comes after it.
     End(ProtocolStatus),
 }
@@ -45,7 +47,7 @@ pub(super) enum ProtocolStatus {
     Unknown(u8),
 }
 
-/// Bytes that are no FastCGI, or records that this side did not ask for.
+/// Bytes that are not FastCGI, or records that must not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("a record of version {0}")]
@@ -58,11 +60,11 @@ pub(super) enum Malformed {
     EndRequestSize(u16),
 }
 
-/// A pair that no record can hold.
+/// A pair is too long for any record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PairTooLong;
 
-/// Takes the records of one connection apart, whatever the pieces in which their bytes arrive.
+/// Takes the records of a connection apart, in whatever pieces their bytes arrive.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     is_stderr: bool,
@@ -73,36 +75,41 @@ pub(super) struct Decoder {
 
 /// Writes the PARAMS stream.
 ///
-/// A pair never crosses from one record into the next. The specification would allow it, but PHP takes the pairs of
-/// each record by themselves and closes the connection over one that is cut (`fcgi_get_params` in main/fastcgi.c).
+/// A pair never extends over two records. The specification would allow it, but PHP reads the pairs of each record
+/// separately and closes the connection if one is cut (`fcgi_get_params` in main/fastcgi.c).
 pub(super) struct ParamsWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the header of the open record begins.
+    /// The position of the header of the open record.
     record: usize,
 }
 
 impl Decoder {
-    /// The next part, cut off from the front of `input`. None: more input is needed, and what is left of `input` has
-    /// to be at the front of it. At most 270 bytes are ever left.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>, Malformed> {
+    /// The next part, cut off from the front of `input` without a copy. None: more input is needed behind what is left. At
+    /// most 270 bytes are ever left.
+    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Part>, Malformed> {
         loop {
+            if self.content > 0 && input.is_empty() {
+                return Ok(None);
+            }
             if self.content > 0 {
                 let piece = take(input, &mut self.content);
-                return Ok(match piece {
-                    [] => None,
-                    _ if self.is_stderr => Some(Part::Stderr(piece)),
-                    _ => Some(Part::Stdout(piece)),
-                });
+                return Ok(Some(if self.is_stderr {
+                    Part::Stderr(piece)
+                } else {
+                    Part::Stdout(piece)
+                }));
             }
-            take(input, &mut self.padding);
-            let Some((header, after)) = input.split_first_chunk() else {
+            let padding = self.padding.min(input.len());
+            input.advance(padding);
+            self.padding -= padding;
+            let Some(header) = input.first_chunk() else {
                 return Ok(None);
             };
             let (kind, length, padding) = parse_header(*header)?;
             if kind == END_REQUEST {
-                return end_request(input, after, length, padding);
+                return end_request(input, length, padding);
             }
-            *input = after;
+            input.advance(HEADER_SIZE);
             self.is_stderr = kind == STDERR;
             self.content = usize::from(length);
             self.padding = usize::from(padding);
@@ -110,7 +117,7 @@ impl Decoder {
     }
 }
 
-/// Type, content length and padding length of a record that may come.
+/// Type, content length and padding length of an acceptable record.
 fn parse_header(header: [u8; HEADER_SIZE]) -> Result<(u8, u16, u8), Malformed> {
     let [version, kind, id1, id0, length1, length0, padding, _reserved] = header;
     let id = u16::from_be_bytes([id1, id0]);
@@ -128,19 +135,14 @@ fn parse_header(header: [u8; HEADER_SIZE]) -> Result<(u8, u16, u8), Malformed> {
     }
 }
 
-/// Takes the record as a whole, its padding too, so that nothing of it is left on the connection.
-fn end_request<'a>(
-    input: &mut &'a [u8],
-    after_header: &'a [u8],
-    length: u16,
-    padding: u8,
-) -> Result<Option<Part<'a>>, Malformed> {
-    let size = usize::from(length) + usize::from(padding);
-    let Some((body, after)) = after_header.split_at_checked(size) else {
+/// Takes the record as a whole, including its padding, so that nothing of it is left on the connection.
+fn end_request(input: &mut BytesMut, length: u16, padding: u8) -> Result<Option<Part>, Malformed> {
+    let size = HEADER_SIZE + usize::from(length) + usize::from(padding);
+    let Some(record) = input.get(..size) else {
         return Ok(None);
     };
-    let status = match body {
-        // Four bytes of application status are before it: the exit code, which FPM always gives as 0.
+    let status = match record.get(HEADER_SIZE..).unwrap_or_default() {
+        // It comes after four bytes of application status: the exit code, which is always 0 with FPM.
         [_, _, _, _, 0, ..] => ProtocolStatus::Complete,
         [_, _, _, _, 1, ..] => ProtocolStatus::CannotMultiplex,
         [_, _, _, _, 2, ..] => ProtocolStatus::Overloaded,
@@ -148,14 +150,13 @@ fn end_request<'a>(
         [_, _, _, _, other, ..] => ProtocolStatus::Unknown(*other),
         _ => return Err(Malformed::EndRequestSize(length)),
     };
-    *input = after;
+    input.advance(size);
     Ok(Some(Part::End(status)))
 }
 
-/// Cuts off up to `wanted` bytes and lowers it by as many.
-fn take<'a>(input: &mut &'a [u8], wanted: &mut usize) -> &'a [u8] {
-    let (piece, rest) = input.split_at_checked(*wanted).unwrap_or((input, &[]));
-    *input = rest;
+/// Cuts off up to `wanted` bytes, and reduces `wanted` accordingly.
+fn take(input: &mut BytesMut, wanted: &mut usize) -> BytesMut {
+    let piece = input.split_to(input.len().min(*wanted));
     *wanted -= piece.len();
     piece
 }
@@ -168,7 +169,7 @@ pub(super) fn put_begin_request(out: &mut Vec<u8>, keep: bool) {
     out.extend_from_slice(&[if keep { KEEP_CONN } else { 0 }, 0, 0, 0, 0, 0]);
 }
 
-/// Writes some of the STDIN stream, in as many records as it takes.
+/// Writes a part of the STDIN stream, in as many records as it takes.
 pub(super) fn put_stdin(out: &mut Vec<u8>, content: &[u8]) {
     for chunk in content.chunks(MAX_CONTENT) {
         put_header(out, STDIN, chunk.len());
@@ -196,20 +197,20 @@ impl<'a> ParamsWriter<'a> {
         Self { out, record }
     }
 
-    /// Adds a pair. After an error what was written so far is of no use.
+    /// Adds a pair. After an error, what was written so far is useless.
     pub(super) fn put(&mut self, name: &str, value: &str) -> Result<(), PairTooLong> {
         let size = pair_size(name, value);
         self.make_room(size);
         put_pair(self.out, name, value)
     }
 
-    /// Adds pairs that `put_pair` has written, all into one record.
+    /// Adds pairs that `put_pair` has written, all in one record.
     pub(super) fn put_encoded(&mut self, pairs: &[u8]) {
         self.make_room(pairs.len());
         self.out.extend_from_slice(pairs);
     }
 
-    /// Begins another record unless so much fits into the open one.
+    /// Begins another record, unless this many bytes fit into the open one.
     fn make_room(&mut self, size: usize) {
         if self.content() > 0 && self.content() + size > MAX_CONTENT {
             self.close_record();
@@ -218,7 +219,7 @@ impl<'a> ParamsWriter<'a> {
         }
     }
 
-    /// Ends the stream with an empty record, which the open one is if there was no pair.
+    /// Ends the stream with an empty record, which is the open one if there was no pair.
     pub(super) fn end(mut self) {
         if self.content() > 0 {
             self.close_record();
@@ -239,7 +240,7 @@ impl<'a> ParamsWriter<'a> {
     }
 }
 
-/// Writes a pair (section 3.4) behind others that go into the same record.
+/// Writes a pair (section 3.4) after others of the same record.
 pub(super) fn put_pair(out: &mut Vec<u8>, name: &str, value: &str) -> Result<(), PairTooLong> {
     if pair_size(name, value) > MAX_CONTENT {
         return Err(PairTooLong);

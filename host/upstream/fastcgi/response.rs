@@ -6,15 +6,15 @@ use bytes::BytesMut;
 
 use crate::message::{Headers, Payload, Response};
 
-/// The most that the header block may have, in bytes.
+/// The longest header block, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// An answer that is of no use.
+/// Why an answer cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
     /// The body is over the limit.
     TooLarge,
-    /// It is not what RFC 3875 says, or not what a `Response` can hold.
+    /// It does not conform to RFC 3875, or does not fit into a `Response`.
     Bad(String),
 }
 
@@ -23,9 +23,9 @@ pub(super) enum Unusable {
 pub(super) struct Answer {
     /// None until the header block has ended.
     head: Option<Head>,
-    /// The header block as far as it is there, then the body.
+    /// The header block as far as it has arrived, then the body.
     data: BytesMut,
-    /// Where the line begins, and up to where it is known to have no end, while there is no head.
+    /// While there is no head: where the current line begins, and up to where its end was searched for.
     line: usize,
     searched: usize,
     max_body: usize,
@@ -49,9 +49,9 @@ impl Answer {
         }
     }
 
-    /// Adds what has arrived. After an error the answer is of no use.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), Unusable> {
-        self.data.extend_from_slice(piece);
+    /// Adds what has arrived; an answer in one piece is not copied. After an error the answer must not be used.
+    pub(super) fn push(&mut self, piece: BytesMut) -> Result<(), Unusable> {
+        self.data.unsplit(piece);
         if self.head.is_none() {
             self.head = self.split_head()?;
         }
@@ -62,7 +62,7 @@ impl Answer {
         }
     }
 
-    /// The response, now that nothing more comes.
+    /// The response, when everything has arrived.
     pub(super) fn finish(self) -> Result<Response, Unusable> {
         let Some(Head { status, headers }) = self.head else {
             return Err(Unusable::Bad("it ended before its header block did".to_owned()));
@@ -114,7 +114,7 @@ fn parse_head(block: &[u8]) -> Result<Head, Unusable> {
         }
     }
     let redirects = || headers.iter().any(|(name, _)| name == "location");
-    // PHP says 302 itself. Without a status a `Location` still means a redirect (RFC 3875 section 6.2.3).
+    // PHP sends the status 302 itself. Even without it, a `Location` means a redirect (RFC 3875 section 6.2.3).
     let status = status.unwrap_or_else(|| if redirects() { 302 } else { 200 });
     Ok(Head { status, headers })
 }
@@ -126,7 +126,10 @@ fn parse_field(line: &[u8]) -> Result<(String, String), Unusable> {
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
             Ok((name, String::from_utf8_lossy(value.trim_ascii()).into_owned()))
         }
-        _ => Err(Unusable::Bad(format!("`{}` is no header field", excerpt(line)))),
+        _ => Err(Unusable::Bad(format!(
+            "`{}` is not a header field",
+            excerpt(line)
+        ))),
     }
 }
 
@@ -142,7 +145,7 @@ fn parse_status(value: &str) -> Result<u16, Unusable> {
     match digits.parse() {
         Ok(status @ 100..=599) if digits.len() == 3 => Ok(status),
         _ => Err(Unusable::Bad(format!(
-            "`{}` is no status",
+            "`{}` is not a status",
             excerpt(value.as_bytes())
         ))),
     }
@@ -166,7 +169,7 @@ mod tests {
     fn parse(pieces: &[&[u8]]) -> Result<Response, Unusable> {
         let mut answer = Answer::new(100);
         for piece in pieces {
-            answer.push(piece)?;
+            answer.push(BytesMut::from(*piece))?;
         }
         answer.finish()
     }

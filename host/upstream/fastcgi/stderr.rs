@@ -1,17 +1,17 @@
 //! The error text of a request (FastCGI 1.0 section 5.3): lines for the log, cut and counted so that a script cannot
 //! flood it.
 
-/// What of a line is told, in bytes.
+/// How much of a line is logged, in bytes.
 const MAX_LINE: usize = 1024;
-/// How many lines of one request are told.
+/// How many lines of one request are logged.
 const MAX_LINES: usize = 32;
 
 const PREFIX: &str = "PHP message: ";
-/// PHP puts this between its messages, and no line break.
+/// PHP puts this between its messages instead of a line break.
 const SEPARATOR: &str = "; PHP message: ";
 
-/// Collects the text of one request. When it is dropped, it tells the lines; so it does for a request that failed or
-/// was given up, where they are needed most.
+/// Collects the text of one request. The lines are logged when it is dropped, so also for a request that failed or was
+/// abandoned, where they are needed most.
 pub(super) struct Stderr<F: FnMut(&str)> {
     tell: F,
     text: Vec<u8>,

@@ -1,21 +1,21 @@
-//! When to ask an application that fails again and again: the circuit breaker, with half-open probes. Pure: no I/O, and the
-//! clock and chance are told.
+//! When to ask an application that fails again and again: the circuit breaker, with half-open probes. Pure: no I/O, and time
+//! and chance are arguments.
 
 use std::time::{Duration, Instant};
 
-use super::super::pause::pause;
+use crate::backoff::pause;
 
 /// The longest time for which nothing is asked, unless the first is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Breaker {
-    /// Failures in a row that open it; 0 never.
+    /// Consecutive failures that open it; 0 for never.
     max_failures: usize,
     first_pause: Duration,
     state: State,
     /// How often it has opened since it was closed.
     openings: u32,
-    /// Grows with each opening: what was let through before it does not count any more when it fails.
+    /// Grows with each opening: failures of what was let through before it no longer count.
     era: u64,
 }
 
@@ -26,7 +26,7 @@ enum State {
     Probing,
 }
 
-/// Lets one request through. It is given back with how that ended.
+/// Lets one request through. It is given back with the outcome.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Permit {
     era: u64,
@@ -35,7 +35,7 @@ pub(super) struct Permit {
 /// Why nothing is let through.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// For so long.
+    /// For this long.
     Open(Duration),
     /// Until the one request that was let through has ended.
     Probing,
@@ -111,7 +111,7 @@ impl Breaker {
                 opens.then(|| self.open(false, now, chance))
             }
             (Sign::Failure, State::Probing) if is_current => Some(self.open(true, now, chance)),
-            // The probe proved nothing; the next request is one.
+            // The probe proved nothing; the next request becomes one.
             (Sign::Nothing, State::Probing) if is_current => {
                 self.state = State::Open { until: now };
                 None

@@ -47,8 +47,8 @@ impl Circuit {
         result.map_err(|denied| self.refuse(&state, &denied))
     }
 
-    /// Takes a permit back, with how the request ended; none if it was given up. When that opens the circuit, gives what
-    /// those who wait are to be told.
+    /// Takes a permit back, with the outcome of the request; none if it was abandoned. If that opens the circuit, gives the
+    /// failure for the requests that wait.
     pub(super) fn settle(&self, permit: &Permit, outcome: Option<&Outcome>) -> Option<Failure> {
         let mut state = self.lock();
         let now = Instant::now();
@@ -107,8 +107,8 @@ impl Circuit {
     }
 }
 
-/// An application that is not there or does not answer fails; one that answers, whatever it says, lives. That something
-/// else went wrong says nothing, nor that the request was given up.
+/// An application that is not there or does not answer fails; one that answers, whatever it says, lives. Other errors say
+/// nothing about it, and neither does an abandoned request.
 fn sign(outcome: Option<&Outcome>) -> Sign {
     match outcome {
         Some(Ok(_) | Err(Failure::TooLarge(_))) => Sign::Life,

@@ -1,16 +1,16 @@
-//! Who is next when more requests come than may be under way: fair queueing, round robin by flow, as routers do it with
+//! Which request is next if more come than may be under way: fair queueing, round robin by flow, as routers do it with
 //! packets. Pure: no I/O, no clock.
 //!
 //! A flow has one turn in the round, however many of its requests wait. When no more may wait, the newest request of the
-//! flow that has most of them is refused, so that who asks for much makes room for who asks for little.
+//! flow with the most requests is refused, so that those who ask for much make room for those who ask for little.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::message::Flow;
 
-/// Places for requests, and the line in front of them. `T` stands for a request.
+/// Slots for requests, and the queue in front of them. `T` stands for a request.
 pub(super) struct Queue<T> {
-    places: usize,
+    slots: usize,
     max_waiting: usize,
     under_way: usize,
     waiting: usize,
@@ -18,7 +18,7 @@ pub(super) struct Queue<T> {
     flows: HashMap<Flow, Line<T>>,
     /// The same by their turns: the first is next. No two have the same.
     round: BTreeMap<u64, Flow>,
-    /// The same by their number of requests, with their turns: the last has most.
+    /// The same by their number of requests, with their turns: the last one has the most.
     sizes: BTreeSet<(usize, u64)>,
     last_turn: u64,
     last_number: u64,
@@ -32,15 +32,15 @@ struct Line<T> {
 
 /// Names a request that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct WaiterId {
     flow: Flow,
     number: u64,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(places: usize, max_waiting: usize) -> Self {
+    pub(super) fn new(slots: usize, max_waiting: usize) -> Self {
         Self {
-            places,
+            slots,
             max_waiting,
             under_way: 0,
             waiting: 0,
@@ -60,17 +60,17 @@ impl<T> Queue<T> {
         self.waiting
     }
 
-    /// Takes a place, if one is free.
+    /// Takes a slot, if one is free.
     pub(super) fn try_enter(&mut self) -> bool {
-        // A place that becomes free goes to who waits at once, so nobody is overtaken here.
-        let is_free = self.under_way < self.places;
+        // A slot that becomes free goes to a waiting request at once, so nobody is overtaken here.
+        let is_free = self.under_way < self.slots;
         self.under_way += usize::from(is_free);
         is_free
     }
 
-    /// Gets in line. With the ticket comes the request that had to go for this one, if one had to. None: this one is
+    /// Joins the queue. Gives the id, and the request that had to make room for this one, if there is one. None: this one is
     /// refused.
-    pub(super) fn wait(&mut self, flow: Flow, request: T) -> Option<(Ticket, Option<T>)> {
+    pub(super) fn wait(&mut self, flow: Flow, request: T) -> Option<(WaiterId, Option<T>)> {
         let displaced = if self.waiting < self.max_waiting {
             None
         } else {
@@ -80,16 +80,16 @@ impl<T> Queue<T> {
         let number = self.last_number;
         self.change(&flow, |requests| requests.push_back((number, request)));
         self.waiting += 1;
-        Some((Ticket { flow, number }, displaced))
+        Some((WaiterId { flow, number }, displaced))
     }
 
-    /// A request is done. The one that has its place now; none if nobody waits.
+    /// A request is done. Gives the one that has its slot now; none if no request waits.
     pub(super) fn leave(&mut self) -> Option<T> {
         let Some((_, flow)) = self.round.pop_first() else {
             self.under_way = self.under_way.saturating_sub(1);
             return None;
         };
-        // The flow begins anew at the end of the round with what is left of it.
+        // The rest of the flow goes to the end of the round.
         let mut line = self.flows.remove(&flow)?;
         self.sizes.remove(&(line.requests.len(), line.turn));
         let (_, request) = line.requests.pop_front()?;
@@ -101,20 +101,20 @@ impl<T> Queue<T> {
     }
 
     /// Gives up waiting. False: it does not wait any more.
-    pub(super) fn cancel(&mut self, ticket: &Ticket) -> bool {
+    pub(super) fn cancel(&mut self, id: &WaiterId) -> bool {
         let index = |line: &Line<T>| {
             line.requests
-                .binary_search_by_key(&ticket.number, |(number, _)| *number)
+                .binary_search_by_key(&id.number, |(number, _)| *number)
         };
-        let Some(Ok(index)) = self.flows.get(&ticket.flow).map(index) else {
+        let Some(Ok(index)) = self.flows.get(&id.flow).map(index) else {
             return false;
         };
-        self.change(&ticket.flow, |requests| drop(requests.remove(index)));
+        self.change(&id.flow, |requests| drop(requests.remove(index)));
         self.waiting -= 1;
         true
     }
 
-    /// Empties the line.
+    /// Empties the queue.
     pub(super) fn drain(&mut self) -> Vec<T> {
         self.round.clear();
         self.sizes.clear();
@@ -126,7 +126,7 @@ impl<T> Queue<T> {
             .collect()
     }
 
-    /// Takes the newest request out of the flow that has most, if that is more than `size`.
+    /// Takes the newest request out of the flow with the most requests, if it has more than `size`.
     fn displace(&mut self, size: usize) -> Option<T> {
         let (most, turn) = *self.sizes.last()?;
         if most <= size {

@@ -11,30 +11,62 @@ const PASSED_ON: [&str; 5] = [
     "origin",
 ];
 
+/// What the facts of a connection say about the browser and the way that its handshake took.
+#[derive(Default)]
+struct Browser<'a> {
+    /// In the order of `PASSED_ON`.
+    passed_on: [Option<&'a str>; PASSED_ON.len()],
+    remote_address: Option<&'a str>,
+    host: Option<&'a str>,
+    forwarded_for: Option<&'a str>,
+    forwarded_host: Option<&'a str>,
+    forwarded_proto: Option<&'a str>,
+}
+
+impl<'a> Browser<'a> {
+    /// Goes through the facts once: they come with each message.
+    fn read(connection: &'a Connection) -> Self {
+        let mut browser = Self::default();
+        for (name, value) in &connection.facts {
+            let field = match name.strip_prefix("header.") {
+                None if name == "remote-address" => &mut browser.remote_address,
+                None => continue,
+                Some("host") => &mut browser.host,
+                Some("x-forwarded-for") => &mut browser.forwarded_for,
+                Some("x-forwarded-host") => &mut browser.forwarded_host,
+                Some("x-forwarded-proto") => &mut browser.forwarded_proto,
+                Some(header) => match PASSED_ON.iter().position(|name| *name == header) {
+                    Some(index) => &mut browser.passed_on[index],
+                    None => continue,
+                },
+            };
+            field.get_or_insert(value);
+        }
+        browser
+    }
+}
+
 /// The headers of a request that is about a connection.
 pub fn headers(connection: &Connection) -> Headers {
-    let of_browser = |name: &str| connection.fact(&format!("header.{name}"));
-    let mut headers = Vec::new();
-    let mut add = |name: &str, value: Option<&str>| {
-        headers.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    let browser = Browser::read(connection);
+    let mut headers = Vec::with_capacity(PASSED_ON.len() + 3);
+    let mut add = |name: &str, value: Option<String>| {
+        headers.extend(value.map(|value| (name.to_owned(), value)));
     };
-    for name in PASSED_ON {
-        add(name, of_browser(name));
+    for (name, value) in PASSED_ON.iter().zip(browser.passed_on) {
+        add(name, value.map(str::to_owned));
     }
-    let peer = connection.fact("remote-address").map(without_port);
-    let route: Vec<_> = of_browser("x-forwarded-for").into_iter().chain(peer).collect();
-    if !route.is_empty() {
-        add("x-forwarded-for", Some(&route.join(", ")));
-    }
-    add(
-        "x-forwarded-host",
-        of_browser("x-forwarded-host").or(of_browser("host")),
-    );
+    let peer = browser.remote_address.map(without_port);
+    let route = match (browser.forwarded_for, peer) {
+        (Some(before), Some(peer)) => Some(format!("{before}, {peer}")),
+        (before, peer) => before.or(peer).map(str::to_owned),
+    };
+    add("x-forwarded-for", route);
+    let host = browser.forwarded_host.or(browser.host);
+    add("x-forwarded-host", host.map(str::to_owned));
     // Where TLS ends in the gateway, it adds this header to the handshake itself.
-    add(
-        "x-forwarded-proto",
-        of_browser("x-forwarded-proto").or(Some("http")),
-    );
+    let proto = browser.forwarded_proto.unwrap_or("http");
+    add("x-forwarded-proto", Some(proto.to_owned()));
     headers
 }
 

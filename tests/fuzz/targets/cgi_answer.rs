@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
 fn read(answer: &[u8], size: usize) -> Result<Response, Unusable> {
     let mut read = Answer::new(MAX_BODY);
     for piece in answer.chunks(size) {
-        read.push(piece)?;
+        read.push(piece.into())?;
     }
     read.finish()
 }

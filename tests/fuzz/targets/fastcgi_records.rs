@@ -4,6 +4,7 @@
 #![no_main]
 #![allow(dead_code, reason = "a target uses a part of what it includes")]
 
+use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 
 // Seen from here its tests are elsewhere, which rustfmt does not forgive.
@@ -31,22 +32,20 @@ fuzz_target!(|input: &[u8]| {
 fn read(records: &[u8], size: usize) -> Read {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut decoder = Decoder::default();
-    let mut buffer = Vec::new();
+    let mut buffer = BytesMut::new();
     for piece in records.chunks(size) {
         buffer.extend_from_slice(piece);
-        let mut input = buffer.as_slice();
         loop {
-            match decoder.next(&mut input) {
-                Ok(Some(Part::Stdout(text))) if !text.is_empty() => stdout.extend_from_slice(text),
-                Ok(Some(Part::Stderr(text))) if !text.is_empty() => stderr.extend_from_slice(text),
+            match decoder.next(&mut buffer) {
+                Ok(Some(Part::Stdout(text))) if !text.is_empty() => stdout.extend_from_slice(&text),
+                Ok(Some(Part::Stderr(text))) if !text.is_empty() => stderr.extend_from_slice(&text),
                 Ok(Some(Part::End(status))) => return (stdout, stderr, Some(Ok(status))),
                 Ok(Some(empty)) => panic!("{empty:?}"),
                 Ok(None) => break,
                 Err(malformed) => return (stdout, stderr, Some(Err(malformed))),
             }
         }
-        assert!(input.len() <= 270, "{} bytes are left", input.len());
-        buffer = input.to_vec();
+        assert!(buffer.len() <= 270, "{} bytes are left", buffer.len());
     }
     (stdout, stderr, None)
 }

@@ -12,15 +12,18 @@ use libfuzzer_sys::fuzz_target;
 mod envelope;
 #[path = "../../../host/registry/history.rs"]
 mod history;
+#[path = "../../../host/registry/position.rs"]
+mod position;
 #[path = "../../../host"]
 mod host {
     #[allow(unused_imports, reason = "a target uses a part of what it includes")]
     pub mod message;
 }
 
-use history::{History, Position, Retention};
+use history::{History, Retention};
 use host::message;
 use message::Payload;
+use position::Position;
 
 const PUBLISHED: u64 = 5;
 const KEPT: usize = 3;

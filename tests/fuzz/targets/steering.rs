@@ -61,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
 /// What PHP-FPM would have sent, as the host hands it to a plugin.
 fn read(script_said: &[u8]) -> Option<Response> {
     let mut answer = response::Answer::new(usize::MAX);
-    answer.push(script_said).ok()?;
+    answer.push(script_said.into()).ok()?;
     let read = answer.finish().ok()?;
     Some(Response {
         status: read.status,

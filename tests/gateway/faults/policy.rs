@@ -117,7 +117,7 @@ async fn a_handshake_that_fails_is_refused_unless_it_shall_go_on() {
 async fn a_policy_for_nobody_is_warned_of() {
     let mut gateway = gateway("misbehaves", "close", "").await;
     gateway
-        .logged(&["WARN", "no plugin is called", "misbehaves"])
+        .logged(&["WARN", "there is no plugin for", "misbehaves"])
         .await;
     assert_eq!(
         gateway.plugin("10-misbehave").await.unwrap()["on-failure"],

@@ -93,7 +93,7 @@ async fn a_new_certificate_is_taken_up_while_connections_stay_open() {
     let new = certificate();
     write(&gateway.file(""), &new);
     gateway
-        .logged(&["INFO", "the new certificate serves", "chain.pem"])
+        .logged(&["INFO", "the new certificate is in use", "chain.pem"])
         .await;
     let mut after = connect(&gateway, &new).await;
     assert!(
@@ -123,7 +123,7 @@ async fn files_that_are_no_good_change_nothing_and_are_named() {
     ] {
         put(&gateway.file(file), content.as_bytes());
         gateway
-            .logged(&["ERROR", "the one before goes on serving", complaint])
+            .logged(&["ERROR", "the previous one stays in use", complaint])
             .await;
         refused += 1.0;
         gateway
@@ -133,16 +133,12 @@ async fn files_that_are_no_good_change_nothing_and_are_named() {
     }
     std::fs::remove_file(gateway.file("key.pem")).unwrap();
     gateway
-        .logged(&[
-            "ERROR",
-            "the one before goes on serving",
-            "key.pem cannot be read",
-        ])
+        .logged(&["ERROR", "the previous one stays in use", "key.pem cannot be read"])
         .await;
     connect(&gateway, &old).await.is_quiet().await;
     // What fits is taken up in the end.
     write(&gateway.file(""), &new);
-    gateway.logged(&["INFO", "the new certificate serves"]).await;
+    gateway.logged(&["INFO", "the new certificate is in use"]).await;
     connect(&gateway, &new).await.is_quiet().await;
     before.is_quiet().await;
     let secret = new_key.lines().nth(1).unwrap();

@@ -92,7 +92,7 @@ async fn a_changed_file_is_taken_up_by_itself_and_a_wrong_one_changes_nothing() 
     let line = gateway
         .logged(&["ERROR", "the file has changed", "configuration not taken over"])
         .await;
-    for words in ["the one before goes on", "aileron.toml:2", "is no origin"] {
+    for words in ["the one before goes on", "aileron.toml:2", "is not an origin"] {
         assert!(
             gateway.count_logged(&[words]) > 0 || line.contains(words),
             "{words} in {line}"

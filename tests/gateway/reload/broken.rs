@@ -33,7 +33,7 @@ async fn a_broken_file_leaves_the_old_version_serving_until_a_good_one_comes() {
 
     put(&file, &stamp(1));
     gateway.serves("stamp", &stamp(1)).await;
-    gateway.logged(&["holds again what serves"]).await;
+    gateway.logged(&["again has the content that serves"]).await;
     assert!(gateway.plugin("stamp").await.unwrap()["last-error"].is_null());
 
     put(&file, b"");

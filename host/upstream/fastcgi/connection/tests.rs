@@ -1,4 +1,4 @@
-//! One exchange with an application that is played by the test: the ends that PHP-FPM itself seldom shows.
+//! Exchanges with an application that is played by the test: outcomes that PHP-FPM itself rarely shows.
 
 use tokio::io::{DuplexStream, duplex, split};
 
@@ -94,7 +94,7 @@ async fn failures_say_what_came_instead_of_an_answer() {
         ),
         (
             end(0),
-            "bad-answer: the answer of fastcgi://fpm:9000 is no cgi answer: it ended before",
+            "bad-answer: the answer of fastcgi://fpm:9000 is not a cgi answer: it ended before",
         ),
         (
             end(1),

@@ -23,22 +23,27 @@ type Decoded = (Vec<u8>, Vec<u8>, Option<ProtocolStatus>, usize);
 fn decode(bytes: &[u8], pieces: &[usize]) -> Result<Decoded, Malformed> {
     let (mut stdout, mut stderr, mut end) = (Vec::new(), Vec::new(), None);
     let mut decoder = Decoder::default();
-    let mut buffer = Vec::new();
+    let mut buffer = BytesMut::new();
     let mut arriving = bytes;
     for size in pieces.iter().copied().chain([usize::MAX]) {
-        buffer.extend_from_slice(take(&mut arriving, &mut size.clone()));
-        let mut input = buffer.as_slice();
-        while let Some(part) = decoder.next(&mut input)? {
+        buffer.extend_from_slice(cut(&mut arriving, size));
+        while let Some(part) = decoder.next(&mut buffer)? {
             match part {
-                Part::Stdout(piece) => stdout.extend_from_slice(piece),
-                Part::Stderr(piece) => stderr.extend_from_slice(piece),
+                Part::Stdout(piece) => stdout.extend_from_slice(&piece),
+                Part::Stderr(piece) => stderr.extend_from_slice(&piece),
                 Part::End(status) => end = Some(status),
             }
         }
-        assert!(input.len() <= 270, "{} bytes left", input.len());
-        buffer = input.to_vec();
+        assert!(buffer.len() <= 270, "{} bytes left", buffer.len());
     }
     Ok((stdout, stderr, end, buffer.len()))
+}
+
+/// Cuts off up to so many bytes.
+fn cut<'a>(input: &mut &'a [u8], size: usize) -> &'a [u8] {
+    let (piece, rest) = input.split_at(size.min(input.len()));
+    *input = rest;
+    piece
 }
 
 /// A reader of PARAMS as PHP's: record by record.
@@ -46,31 +51,28 @@ fn read_params(mut bytes: &[u8]) -> Option<Vec<(String, String)>> {
     let length = |bytes: &mut &[u8]| -> Option<usize> {
         let first = *bytes.first()?;
         let size = if first < 128 { 1 } else { 4 };
-        let number = take(bytes, &mut size.clone());
+        let number = cut(bytes, size);
         let number = number.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         Some(if size == 4 { number - (1 << 31) } else { number })
     };
     let mut pairs = Vec::new();
     loop {
-        let [1, PARAMS, 0, 1, length1, length0, 0, 0] = *take(&mut bytes, &mut 8) else {
+        let [1, PARAMS, 0, 1, length1, length0, 0, 0] = *cut(&mut bytes, 8) else {
             return None;
         };
-        let mut size = usize::from(u16::from_be_bytes([length1, length0]));
+        let size = usize::from(u16::from_be_bytes([length1, length0]));
         if size == 0 {
             return bytes.is_empty().then_some(pairs);
         }
-        let mut content = take(&mut bytes, &mut size);
+        let mut content = cut(&mut bytes, size);
         while !content.is_empty() {
-            let mut name = length(&mut content)?;
-            let mut value = length(&mut content)?;
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-            let pair = (
-                text(take(&mut content, &mut name))?,
-                text(take(&mut content, &mut value))?,
-            );
-            if (name, value) != (0, 0) {
+            let lengths = (length(&mut content)?, length(&mut content)?);
+            let (name, value) = (cut(&mut content, lengths.0), cut(&mut content, lengths.1));
+            if (name.len(), value.len()) != lengths {
                 return None;
             }
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+            let pair = (text(name)?, text(value)?);
             pairs.push(pair);
         }
     }
@@ -164,7 +166,7 @@ fn what_must_not_come_is_malformed() {
         ([1, 3, 0, 1, 0, 7, 0, 0], Malformed::EndRequestSize(7)),
     ];
     for (bytes, expected) in table {
-        assert_eq!(Decoder::default().next(&mut &bytes[..]), Err(expected));
+        assert_eq!(Decoder::default().next(&mut bytes[..].into()), Err(expected));
     }
 }
 
@@ -180,7 +182,7 @@ fn the_protocol_status_is_told() {
     for (byte, status) in table {
         let bytes = record(END_REQUEST, &[0, 0, 0, 255, byte, 0, 0, 0], 0);
         assert_eq!(
-            Decoder::default().next(&mut &bytes[..]),
+            Decoder::default().next(&mut bytes[..].into()),
             Ok(Some(Part::End(status)))
         );
     }
@@ -189,7 +191,7 @@ fn the_protocol_status_is_told() {
 #[test]
 fn an_end_is_told_only_when_its_padding_is_there_too() {
     let bytes = record(END_REQUEST, COMPLETE, 255);
-    let mut all_but_one = &bytes[..bytes.len() - 1];
+    let mut all_but_one = BytesMut::from(&bytes[..bytes.len() - 1]);
     assert_eq!(Decoder::default().next(&mut all_but_one), Ok(None));
     assert_eq!(all_but_one.len(), 270);
     assert_eq!(

@@ -6,7 +6,7 @@ fn flow(name: u8) -> Flow {
     Flow::Connection(name.to_string().as_str().into())
 }
 
-/// A queue whose only place is taken, with these requests waiting; each is named by its flow and what follows.
+/// A queue whose only slot is taken, with these requests waiting; each is named by its flow and what follows.
 fn queue(max_waiting: usize, waiting: &[(u8, &'static str)]) -> Queue<&'static str> {
     let mut queue = Queue::new(1, max_waiting);
     assert!(queue.try_enter());
@@ -20,7 +20,7 @@ fn queue(max_waiting: usize, waiting: &[(u8, &'static str)]) -> Queue<&'static s
 }
 
 #[test]
-fn places_are_taken_without_waiting_while_there_are_any() {
+fn slots_are_taken_without_waiting_while_there_are_any() {
     let mut queue = Queue::<()>::new(2, 0);
     assert!(queue.try_enter() && queue.try_enter() && !queue.try_enter());
     assert_eq!(queue.wait(flow(1), ()), None);
@@ -110,29 +110,29 @@ proptest! {
     /// refused for somebody else is the newest of a flow that has most.
     #[test]
     fn a_queue_is_bounded_fair_and_loses_nothing(
-        places in 1usize..4,
+        slots in 1usize..4,
         max_waiting in 0usize..8,
         steps in prop::collection::vec(step(), 0..200),
     ) {
-        let mut queue = Queue::new(places, max_waiting);
-        let mut list: Vec<(u8, usize, Ticket)> = Vec::new();
+        let mut queue = Queue::new(slots, max_waiting);
+        let mut list: Vec<(u8, usize, WaiterId)> = Vec::new();
         // How often each flow was served since it began to wait without a break.
         let mut served = [None::<usize>; 5];
         for (number, step) in steps.into_iter().enumerate() {
-            let size = |list: &[(u8, usize, Ticket)], name| list.iter().filter(|(n, ..)| *n == name).count();
+            let size = |list: &[(u8, usize, WaiterId)], name| list.iter().filter(|(n, ..)| *n == name).count();
             match step {
                 Step::Come(_) if queue.try_enter() => prop_assert!(list.is_empty()),
                 Step::Come(name) => {
                     let most = (0..5).map(|name| size(&list, name)).max().unwrap();
                     match queue.wait(flow(name), (name, number)) {
                         None => prop_assert!(list.len() == max_waiting && size(&list, name) + 1 >= most),
-                        Some((ticket, None)) => list.push((name, number, ticket)),
-                        Some((ticket, Some((other, newest)))) => {
+                        Some((id, None)) => list.push((name, number, id)),
+                        Some((id, Some((other, newest)))) => {
                             prop_assert!(list.len() == max_waiting && size(&list, name) + 1 < most);
                             prop_assert_eq!(size(&list, other), most);
                             let last = list.iter().rposition(|(n, ..)| *n == other).unwrap();
                             prop_assert_eq!(list.remove(last).1, newest);
-                            list.push((name, number, ticket));
+                            list.push((name, number, id));
                         }
                     }
                 }
@@ -145,8 +145,8 @@ proptest! {
                     }
                 },
                 Step::GiveUp(which) if !list.is_empty() => {
-                    let (.., ticket) = list.remove(which % list.len());
-                    prop_assert!(queue.cancel(&ticket));
+                    let (.., id) = list.remove(which % list.len());
+                    prop_assert!(queue.cancel(&id));
                 }
                 Step::GiveUp(_) => {}
             }
@@ -166,8 +166,8 @@ proptest! {
             if let (Some(least), Some(most)) = (waiting.iter().min(), waiting.iter().max()) {
                 prop_assert!(**most - **least <= 1, "{served:?}");
             }
-            prop_assert!(queue.under_way() <= places && queue.waiting() <= max_waiting);
-            prop_assert!(list.is_empty() || queue.under_way() == places);
+            prop_assert!(queue.under_way() <= slots && queue.waiting() <= max_waiting);
+            prop_assert!(list.is_empty() || queue.under_way() == slots);
             prop_assert_eq!(queue.waiting(), list.len());
         }
     }

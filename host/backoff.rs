@@ -1,10 +1,10 @@
-//! Pauses that grow from try to try.
+//! Pauses that grow from try to try: exponential backoff with jitter.
 
 use std::time::Duration;
 
 /// The pause after `before` others: each is twice as long as the one before it, give or take a quarter by `chance`, which
 /// is from 0 to 1. Chance spreads those that failed together.
-pub(super) fn pause(first: Duration, before: u32, longest: Duration, chance: f64) -> Duration {
+pub(crate) fn pause(first: Duration, before: u32, longest: Duration, chance: f64) -> Duration {
     let doubled = first.saturating_mul(2_u32.saturating_pow(before));
     doubled.min(longest).mul_f64(0.75 + chance / 2.0)
 }

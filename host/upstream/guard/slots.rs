@@ -1,75 +1,75 @@
-//! The queue with those who really wait in it.
+//! The queue with the tasks that really wait in it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::queue::{Queue, Ticket};
+use super::queue::{Queue, WaiterId};
 use crate::message::{Failure, Flow};
 use crate::metrics::UpstreamMetrics;
 
-/// What is said to who waits: it is their turn, or they are sent away.
+/// What a waiting request is told: it has its turn, or it is refused.
 type Call = Result<(), Failure>;
 
-pub(super) struct Places {
+pub(super) struct Slots {
     queue: Mutex<Queue<oneshot::Sender<Call>>>,
-    /// For who finds no place to wait, or is displaced.
+    /// For a request that finds no room in the queue, or is displaced.
     full: Failure,
-    /// For who waits too long.
+    /// For a request that waits too long.
     late: Failure,
     metrics: UpstreamMetrics,
 }
 
-/// A place. Dropping it calls the next.
-pub(super) struct Place<'a>(&'a Places);
+/// A slot. Dropping it passes it on.
+pub(super) struct Slot<'a>(&'a Slots);
 
-impl Places {
+impl Slots {
     pub(super) fn new(
-        (places, max_waiting): (usize, usize),
+        (slots, max_waiting): (usize, usize),
         full: Failure,
         late: Failure,
         metrics: UpstreamMetrics,
     ) -> Self {
         Self {
-            queue: Mutex::new(Queue::new(places, max_waiting)),
+            queue: Mutex::new(Queue::new(slots, max_waiting)),
             full,
             late,
             metrics,
         }
     }
 
-    /// Takes a place, and waits for it if it must. Dropping the future gives up.
-    pub(super) async fn take(&self, flow: Flow, until: Instant) -> Result<Place<'_>, Failure> {
+    /// Takes a slot, and waits for it if it must. Dropping the future gives up.
+    pub(super) async fn take(&self, flow: Flow, until: Instant) -> Result<Slot<'_>, Failure> {
         let mut waiting = {
             let mut queue = self.lock();
             if queue.try_enter() {
                 self.measure(&queue);
-                return Ok(Place(self));
+                return Ok(Slot(self));
             }
             let (caller, call) = oneshot::channel();
-            let Some((ticket, displaced)) = queue.wait(flow, caller) else {
+            let Some((id, displaced)) = queue.wait(flow, caller) else {
                 self.metrics.refused("max-waiting");
                 return Err(self.full.clone());
             };
             if let Some(displaced) = displaced {
                 self.metrics.refused("max-waiting");
-                // Who waits hears it: they give up under the same lock.
+                // The receiver is there: a request gives up under the same lock.
                 let _ = displaced.send(Err(self.full.clone()));
             }
             self.measure(&queue);
             Waiting {
-                places: self,
-                ticket,
+                slots: self,
+                id,
                 call,
             }
         };
         match timeout_at(until, &mut waiting.call).await {
-            Ok(Ok(call)) => call.map(|()| Place(self)),
-            // Nobody who waits is forgotten, so only time runs out.
+            Ok(Ok(call)) => call.map(|()| Slot(self)),
+            // No waiting request is forgotten, so only the time can have run out.
             Ok(Err(_)) | Err(_) => {
                 let mut queue = self.lock();
-                if queue.cancel(&waiting.ticket) {
+                if queue.cancel(&waiting.id) {
                     self.metrics.refused("max-wait");
                     self.measure(&queue);
                 }
@@ -78,7 +78,7 @@ impl Places {
         }
     }
 
-    /// Sends everybody away who waits.
+    /// Refuses all requests that wait.
     pub(super) fn send_away(&self, why: &Failure) {
         let mut queue = self.lock();
         for caller in queue.drain() {
@@ -88,7 +88,7 @@ impl Places {
         self.measure(&queue);
     }
 
-    /// Gives a place to the next, or back.
+    /// Gives a slot to the next request, or back.
     fn pass_on(&self, queue: &mut Queue<oneshot::Sender<Call>>) {
         if let Some(caller) = queue.leave() {
             let _ = caller.send(Ok(()));
@@ -107,29 +107,29 @@ impl Places {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         self.0.pass_on(&mut queue);
     }
 }
 
-/// One who waits, until this is dropped.
+/// A request that waits, until this is dropped.
 struct Waiting<'a> {
-    places: &'a Places,
-    ticket: Ticket,
+    slots: &'a Slots,
+    id: WaiterId,
     call: oneshot::Receiver<Call>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut queue = self.places.lock();
-        if queue.cancel(&self.ticket) {
-            self.places.metrics.abandoned.inc();
-            self.places.measure(&queue);
+        let mut queue = self.slots.lock();
+        if queue.cancel(&self.id) {
+            self.slots.metrics.abandoned.inc();
+            self.slots.measure(&queue);
         } else if let Ok(Ok(())) = self.call.try_recv() {
-            // Called in the moment of giving up.
-            self.places.pass_on(&mut queue);
+            // It was called at the very moment when it gave up.
+            self.slots.pass_on(&mut queue);
         }
     }
 }
@@ -143,10 +143,10 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    fn places(places: usize, max_waiting: usize) -> Places {
+    fn slots(slots: usize, max_waiting: usize) -> Slots {
         let [full, late] = ["full", "late"].map(|text| Failure::Overloaded(text.to_owned()));
         let metrics = Metrics::default().upstream("php");
-        Places::new((places, max_waiting), full, late, metrics)
+        Slots::new((slots, max_waiting), full, late, metrics)
     }
 
     fn soon() -> Instant {
@@ -159,56 +159,53 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_called_and_who_gives_up_is_not() {
-        let places = places(1, 9);
-        let first = places.take(flow("a"), soon()).await.ok().unwrap();
-        let mut gives_up = Box::pin(places.take(flow("b"), soon()));
-        let mut waits = Box::pin(places.take(flow("c"), soon()));
+        let slots = slots(1, 9);
+        let first = slots.take(flow("a"), soon()).await.ok().unwrap();
+        let mut gives_up = Box::pin(slots.take(flow("b"), soon()));
+        let mut waits = Box::pin(slots.take(flow("c"), soon()));
         assert!((&mut gives_up).now_or_never().is_none() && (&mut waits).now_or_never().is_none());
         drop(gives_up);
         assert_eq!(
-            (places.metrics.waiting.get(), places.metrics.abandoned.get()),
+            (slots.metrics.waiting.get(), slots.metrics.abandoned.get()),
             (1, 1)
         );
         drop(first);
         let second = waits.await.ok().unwrap();
         assert_eq!(
-            (places.metrics.waiting.get(), places.metrics.under_way.get()),
+            (slots.metrics.waiting.get(), slots.metrics.under_way.get()),
             (0, 1)
         );
         drop(second);
-        assert_eq!(places.metrics.under_way.get(), 0);
+        assert_eq!(slots.metrics.under_way.get(), 0);
     }
 
     #[tokio::test]
-    async fn a_place_is_not_lost_with_who_was_called_and_gave_up() {
-        let places = places(1, 9);
-        let first = places.take(flow("a"), soon()).await.ok().unwrap();
-        let mut called = Box::pin(places.take(flow("b"), soon()));
-        let mut next = Box::pin(places.take(flow("c"), soon()));
+    async fn a_slot_is_not_lost_with_who_was_called_and_gave_up() {
+        let slots = slots(1, 9);
+        let first = slots.take(flow("a"), soon()).await.ok().unwrap();
+        let mut called = Box::pin(slots.take(flow("b"), soon()));
+        let mut next = Box::pin(slots.take(flow("c"), soon()));
         assert!((&mut called).now_or_never().is_none() && (&mut next).now_or_never().is_none());
         drop(first);
         drop(called);
         assert!(next.now_or_never().unwrap().is_ok());
-        assert_eq!(places.metrics.abandoned.get(), 0);
+        assert_eq!(slots.metrics.abandoned.get(), 0);
     }
 
     #[tokio::test]
     async fn who_waits_too_long_or_in_vain_is_told() {
-        let places = places(1, 2);
-        let _first = places.take(flow("a"), soon()).await.ok().unwrap();
+        let slots = slots(1, 2);
+        let _first = slots.take(flow("a"), soon()).await.ok().unwrap();
         let refusal = |text: &str| Some(Failure::Overloaded(text.to_owned()));
-        assert_eq!(
-            places.take(flow("b"), Instant::now()).await.err(),
-            refusal("late")
-        );
-        let mut waits = [0, 1].map(|_| Box::pin(places.take(flow("b"), soon())));
+        assert_eq!(slots.take(flow("b"), Instant::now()).await.err(), refusal("late"));
+        let mut waits = [0, 1].map(|_| Box::pin(slots.take(flow("b"), soon())));
         assert!(waits.iter_mut().all(|wait| wait.now_or_never().is_none()));
-        assert_eq!(places.take(flow("b"), soon()).await.err(), refusal("full"));
+        assert_eq!(slots.take(flow("b"), soon()).await.err(), refusal("full"));
         let why = Failure::Overloaded("open".to_owned());
-        places.send_away(&why);
+        slots.send_away(&why);
         for wait in waits {
             assert_eq!(wait.await.err(), Some(why.clone()));
         }
-        assert_eq!(places.metrics.waiting.get(), 0);
+        assert_eq!(slots.metrics.waiting.get(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to a plugin file, for operators who come later.
+//! What happened to a plugin file, for operators who look later.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ const ENTRIES: usize = 5;
 
 /// The last entries, newest first.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct History(VecDeque<Entry>);
+pub(super) struct Changelog(VecDeque<Entry>);
 
 /// Something that happened to a file.
 #[derive(Clone, Debug, Serialize)]
@@ -32,15 +32,15 @@ pub(super) enum Change {
     Loaded,
     /// Its content was not taken into service.
     Refused,
-    /// Its content failed its probation, and the one before serves again.
+    /// Its content failed its probation, and the previous one serves again.
     RolledBack,
-    /// Its content failed its probation and serves on, since there was none before it.
+    /// Its content failed its probation and serves on, since there was no previous one.
     Failing,
     /// It was deleted.
     Removed,
 }
 
-impl History {
+impl Changelog {
     pub(super) fn record(&mut self, event: Change, at: SystemTime, hash: &str, cause: Option<&str>) {
         self.0.push_front(Entry {
             event,
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn the_newest_entries_are_kept_newest_first() {
-        let mut history = History::default();
+        let mut changelog = Changelog::default();
         for n in 0..ENTRIES + 2 {
-            history.record(Change::Loaded, SystemTime::UNIX_EPOCH, &n.to_string(), None);
+            changelog.record(Change::Loaded, SystemTime::UNIX_EPOCH, &n.to_string(), None);
         }
-        let hashes: Vec<_> = history
+        let hashes: Vec<_> = changelog
             .0
             .iter()
             .filter_map(|entry| entry.hash.as_deref())

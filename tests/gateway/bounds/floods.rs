@@ -1,0 +1,221 @@
+//! Frames that ask for nothing and never end: pings, pongs, empty fragments, empty messages, of clients that read nothing.
+//!
+//! The senders take the processor away from everybody. So a neighbour's time is compared with what it is while the same
+//! frames go to readers that do nothing with them, in turns.
+
+use std::io::{Write, copy, sink};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
+
+use super::median;
+use crate::slow::gateway;
+use crate::support::{Bare, Client, PATIENCE, masked};
+
+const FRAMES: usize = 200_000;
+const ROUNDS: usize = 5;
+/// Exchanges of the neighbour, each round.
+const ECHOES: usize = 200;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flood {
+    Pings,
+    Pongs,
+    Fragments,
+    Messages,
+}
+
+impl Flood {
+    /// What comes before it, once.
+    fn first(self) -> Vec<u8> {
+        match self {
+            Self::Fragments => masked(0x01, b""),
+            _ => Vec::new(),
+        }
+    }
+
+    fn frame(self) -> Vec<u8> {
+        match self {
+            Self::Pings => masked(0x89, &[b'x'; 125]),
+            Self::Pongs => masked(0x8a, &[b'x'; 125]),
+            Self::Fragments => masked(0x00, b""),
+            Self::Messages => masked(0x81, b""),
+        }
+    }
+
+    /// The same, to be sent again and again without anything before it.
+    pub(super) fn repeatable(self) -> Vec<u8> {
+        match self {
+            Self::Fragments => [self.first(), self.frame().repeat(20), masked(0x80, b"")].concat(),
+            _ => self.frame(),
+        }
+    }
+
+    /// A message that says that all before it is read.
+    fn last(self) -> Vec<u8> {
+        let first = match self {
+            Self::Fragments => 0x80,
+            _ => 0x81,
+        };
+        masked(first, b"publish:floods=done")
+    }
+}
+
+/// A flood that goes on.
+pub(super) struct Running {
+    is_over: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Vec<TcpStream>>,
+}
+
+impl Running {
+    /// Sends a frame again and again by each of these sockets, from a thread of its own: until it is told to stop, and at
+    /// least so often.
+    pub(super) fn begin(mut sockets: Vec<TcpStream>, frame: &[u8], least: usize) -> Self {
+        const PACKET: usize = 50;
+        let packet = frame.repeat(PACKET);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = is_over.clone();
+        let thread = thread::spawn(move || {
+            let mut sent = 0;
+            while sent < least || !stop.load(Ordering::Relaxed) {
+                for socket in &mut sockets {
+                    socket.write_all(&packet).expect("the gateway reads on");
+                    sent += PACKET;
+                }
+            }
+            sockets
+        });
+        Self { is_over, thread }
+    }
+
+    pub(super) fn end(self) -> Vec<TcpStream> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Clients that read nothing.
+pub(super) async fn deaf(gateway: SocketAddr, path: &str, n: usize) -> Vec<TcpStream> {
+    let opening = (0..n).map(|_| Bare::connect(gateway, path));
+    let sockets = join_all(opening).await.into_iter();
+    let blocking = |client: Bare| blocking(client.socket.into_std().unwrap());
+    sockets.map(blocking).collect()
+}
+
+fn blocking(socket: TcpStream) -> TcpStream {
+    socket.set_nonblocking(false).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Connections to readers that throw away what comes.
+fn thrown_away(n: usize) -> Vec<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = |_| {
+        let socket = TcpStream::connect(address).unwrap();
+        let (mut reader, _) = listener.accept().unwrap();
+        thread::spawn(move || copy(&mut reader, &mut sink()));
+        blocking(socket)
+    };
+    (0..n).map(connect).collect()
+}
+
+async fn time_echoes(neighbour: &mut Client, times: &mut Vec<Duration>) {
+    for n in 0..ECHOES {
+        let began = Instant::now();
+        assert_eq!(neighbour.ask(&format!("reply:{n}")).await, n.to_string());
+        times.push(began.elapsed());
+    }
+}
+
+async fn costs_nothing_and_disturbs_nobody(flood: Flood, clients: usize) {
+    let gateway = gateway("ping-interval = 0").await;
+    let mut watcher = gateway.connect_to("/ws?next;subscribe:floods;reply:in").await;
+    assert_eq!(watcher.text().await, "in");
+    let mut neighbour = gateway.connect().await;
+    let mut wasted = thrown_away(clients);
+    let mut flooding = deaf(gateway.clients, "/ws", clients).await;
+    for client in &mut flooding {
+        client.write_all(&flood.first()).unwrap();
+    }
+    let [mut quiet, mut elsewhere, mut here] = [(); 3].map(|()| Vec::new());
+    time_echoes(&mut neighbour, &mut Vec::new()).await;
+    let before = gateway.memory();
+    let mut most = before;
+    let frame = flood.frame();
+    for _ in 0..ROUNDS {
+        time_echoes(&mut neighbour, &mut quiet).await;
+        let running = Running::begin(wasted, &frame, 0);
+        time_echoes(&mut neighbour, &mut elsewhere).await;
+        wasted = running.end();
+        let running = Running::begin(flooding, &frame, FRAMES / ROUNDS);
+        time_echoes(&mut neighbour, &mut here).await;
+        most = most.max(gateway.memory());
+        flooding = running.end();
+        most = most.max(gateway.memory());
+    }
+    for client in &mut flooding {
+        client.write_all(&flood.last()).unwrap();
+    }
+    for _ in 0..clients {
+        assert_eq!(watcher.text().await, "done");
+    }
+    let more = most.max(gateway.memory()) - before;
+    let [quiet, elsewhere, here] = [&mut quiet, &mut elsewhere, &mut here].map(|times| median(times));
+    println!(
+        "{clients} clients, {flood:?}: {more} bytes resident more; half of a neighbour's answers within {here:?}, {elsewhere:?} \
+         when the same goes elsewhere, {quiet:?} without"
+    );
+    // Answers that pile up would be 26 MB.
+    assert!(more < 20_000_000, "{more} bytes");
+    // A session that reads on as long as something comes keeps a thread for itself.
+    assert!(here < 10 * elsewhere.max(quiet), "{here:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_costs_nothing_and_disturbs_nobody() {
+    costs_nothing_and_disturbs_nobody(Flood::Pings, 20).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_pongs_costs_nothing_and_disturbs_nobody() {
+    costs_nothing_and_disturbs_nobody(Flood::Pongs, 20).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_messages_costs_nothing_and_disturbs_nobody() {
+    costs_nothing_and_disturbs_nobody(Flood::Messages, 20).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_fragments_costs_nothing_and_disturbs_nobody() {
+    costs_nothing_and_disturbs_nobody(Flood::Fragments, 20).await;
+}
+
+/// More than there are processors.
+#[tokio::test]
+async fn four_clients_with_endless_empty_fragments_disturb_nobody() {
+    costs_nothing_and_disturbs_nobody(Flood::Fragments, 4).await;
+}
+
+/// Whatever counts messages only never sees these.
+#[tokio::test]
+async fn fragments_and_pongs_count_as_frames() {
+    let gateway = gateway("max-frames-per-second = 50").await;
+    let mut neighbour = gateway.connect().await;
+    for flood in [Flood::Fragments, Flood::Pongs] {
+        let mut client = Bare::connect(gateway.clients, "/ws").await;
+        let frames = [flood.first(), flood.frame().repeat(500)].concat();
+        client.socket.write_all(&frames).await.unwrap();
+        let (code, reason) = client.close().await;
+        assert_eq!(code, 1008, "{flood:?}");
+        assert_eq!(reason, "more than 50 frames in a second (max-frames-per-second)");
+        assert_eq!(neighbour.ask("reply:still here").await, "still here");
+    }
+}
