@@ -86,7 +86,7 @@ fn main() {
     for (id, ..) in &clients {
         registry.unsubscribe(id, KEPT).unwrap();
     }
-    come_and_go(&registry, &clients, &runtime);
+    come_and_go(&registry, &clients);
 }
 
 fn registry() -> Arc<Registry> {
@@ -204,8 +204,11 @@ async fn published(publishing: Publishing) -> Published {
 }
 
 /// How long a join and a leave take, by another thread, while a publication is being delivered to everyone else: as long as
-/// the topic is locked, and they wait.
-fn come_and_go(registry: &Arc<Registry>, clients: &[Client], runtime: &Runtime) {
+/// the topic is locked, and they wait. One processor is left to that thread, as far as others leave it.
+fn come_and_go(registry: &Arc<Registry>, clients: &[Client]) {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let mut workers = tokio::runtime::Builder::new_multi_thread();
+    let runtime = workers.worker_threads(processors.max(2) - 1).build().unwrap();
     let (id, _registration, send_queue) = connect_one(registry, clients.len());
     let of_topic = |clock: &mut Clock| {
         clock.time(|| registry.subscribe(&id, PLAIN).unwrap());

@@ -68,7 +68,11 @@ impl Load {
     }
 
     pub fn count(&self, what: &'static str) {
-        self.tally.add(what, 1);
+        self.count_more(what, 1);
+    }
+
+    pub fn count_more(&self, what: &'static str, n: u64) {
+        self.tally.add(what, n);
     }
 
     /// Connects where PHP is asked. None while it is away.

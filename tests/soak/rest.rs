@@ -7,10 +7,11 @@ use crate::gateway::support::Gateway;
 use crate::load::{TOLD, Tally};
 
 /// What must be gone.
-const GONE: [&str; 5] = [
+const GONE: [&str; 6] = [
     "aileron_connections",
     "aileron_topics",
     "aileron_queue_bytes",
+    "aileron_inbound_bytes",
     "aileron_history_bytes",
     "aileron_close_events_waiting",
 ];

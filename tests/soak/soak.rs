@@ -5,8 +5,8 @@
 //! rest, so that what is left after the second time is compared with what was left after the first.
 //!
 //! Read in this order: [`load`], what all who make load share; [`talk`] and [`follow`], clients, and what they must hear;
-//! [`push`], the application; [`harm`], clients that mean no good; [`operate`], what happens to PHP and to plugins;
-//! [`rest`], what is left.
+//! [`push`], the application; [`harm`], clients that mean no good; [`flood`], clients that send too much; [`operate`], what
+//! happens to PHP and to plugins; [`rest`], what is left.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@
 mod gateway {
     pub mod support;
 }
+mod flood;
 mod follow;
 mod harm;
 mod load;
@@ -30,6 +31,8 @@ mod operate;
 mod push;
 mod rest;
 mod talk;
+#[path = "../bench/compare/wire.rs"]
+mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +52,7 @@ const PUSHERS: usize = 2;
 const SLOW: usize = 4;
 const HOSTILE: usize = 4;
 const FAULTY: usize = 2;
+const FLOODING: usize = 2;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DEFAULT_MINUTES: f64 = 30.0;
@@ -91,6 +95,7 @@ async fn main() {
 async fn start(fpm: &Fpm) -> Gateway {
     let config = format!(
         r#"
+        compression = true
         [upstream]
         timeout = "30s"
         {upstream}
@@ -168,6 +173,14 @@ async fn run(gateway: &Arc<Gateway>, fpm: &Arc<Mutex<Fpm>>, tally: &Arc<Tally>, 
     for _ in 0..FAULTY {
         tasks.spawn(harm::make_a_plugin_fail(load.clone()));
     }
+    for _ in 0..FLOODING {
+        tasks.spawn(flood::ping_and_never_read(load.clone()));
+        tasks.spawn(flood::send_empty_fragments(load.clone()));
+        tasks.spawn(flood::ask_and_never_read(load.clone()));
+        tasks.spawn(flood::keep_php_busy(load.clone()));
+        tasks.spawn(flood::speak_compressed(load.clone()));
+    }
+    tasks.spawn(flood::close_behind_a_message(load.clone()));
     tasks.spawn(operate::php(load.clone(), fpm.clone()));
     tasks.spawn(operate::plugins(load.clone()));
 

@@ -1,5 +1,8 @@
 //! Each rule by itself.
 
+mod compression;
+mod memory;
+
 use super::super::testing::{End, Reading, client_frame, read};
 use super::super::{BINARY, CONTINUATION, Data, FIN, PONG, RSV1, TEXT};
 use super::*;
@@ -7,10 +10,6 @@ use super::*;
 const RULES: Rules = Rules {
     max_message: 100_000,
     inflates: false,
-};
-const INFLATING: Rules = Rules {
-    inflates: true,
-    ..RULES
 };
 
 fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
@@ -129,17 +128,6 @@ fn first_bytes_that_must_not_be() {
     assert_protocol_error(&two, RULES, "a message begins inside another");
     let ended = [begun, frame(FIN | CONTINUATION, ""), vec![CONTINUATION]].concat();
     assert_protocol_error(&ended, RULES, "there is no message to continue");
-}
-
-#[test]
-fn the_bit_of_compression_is_for_the_first_frame_of_a_message() {
-    let begun = frame(RSV1 | TEXT, "");
-    let on_next = [begun.as_slice(), &[FIN | RSV1 | CONTINUATION]].concat();
-    assert_protocol_error(&on_next, INFLATING, "a reserved bit is set");
-    assert_protocol_error(&[FIN | RSV1 | PING], INFLATING, "a reserved bit is set");
-    assert_protocol_error(&[FIN | RSV1 | 0x20 | TEXT], INFLATING, "a reserved bit is set");
-    // Uncompressed messages may come all the same (RFC 7692 section 6).
-    assert_eq!(events(&frame(FIN | TEXT, "a"), INFLATING), [text("a")]);
 }
 
 #[test]
@@ -263,124 +251,6 @@ fn close_frames() {
     }
     assert_protocol_error(&frame(FIN | CLOSE, [3]), RULES, "half a close code");
     assert_eq!(refusal(&close(1000, b"\xc3"), RULES), Violation::Utf8);
-}
-
-#[test]
-fn the_examples_of_compression() {
-    // RFC 7692 sections 7.2.3.1 to 7.2.3.6.
-    let examples: [(&[u8], &str); 7] = [
-        (&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], "Hello"),
-        (
-            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
-            "Hello",
-        ),
-        (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00], "Hello"),
-        (
-            &[
-                0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
-            ],
-            "Hello",
-        ),
-        (&[0x00], ""),
-        // And what is not there.
-        (&[], ""),
-        (&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], "Hello"),
-    ];
-    for (compressed, expected) in examples {
-        assert_eq!(
-            events(&frame(FIN | RSV1 | TEXT, compressed), INFLATING),
-            [text(expected)]
-        );
-        let (one, two) = compressed.split_at(compressed.len() / 2);
-        let fragments = [frame(RSV1 | TEXT, one), frame(FIN | CONTINUATION, two)].concat();
-        let expected = [Incoming::Fragment, text(expected)];
-        assert_eq!(events(&fragments, INFLATING), expected);
-    }
-}
-
-#[test]
-fn compressed_messages_that_are_none() {
-    let wrong: [&[u8]; 4] = [
-        // No type of block.
-        &[0x06],
-        // Cut.
-        &[0xf2, 0x48, 0xcd],
-        // What had to be left out at the end.
-        &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x00, 0xff, 0xff],
-        // Back to before the beginning.
-        &[0x02, 0x63, 0x00],
-    ];
-    for compressed in wrong {
-        let bytes = frame(FIN | RSV1 | BINARY, compressed);
-        assert_eq!(refusal(&bytes, INFLATING), Violation::Deflate, "{compressed:?}");
-    }
-    let no_text = [0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00];
-    assert_eq!(
-        refusal(&frame(FIN | RSV1 | TEXT, no_text), INFLATING),
-        Violation::Utf8
-    );
-    assert_eq!(
-        events(&frame(FIN | RSV1 | BINARY, no_text), INFLATING),
-        [binary(&[0xff])]
-    );
-    let rules = Rules {
-        max_message: 4,
-        ..INFLATING
-    };
-    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-    assert_eq!(
-        refusal(&frame(FIN | RSV1 | TEXT, hello), rules),
-        Violation::TooLarge { max: 4 }
-    );
-}
-
-#[test]
-fn a_message_begins_with_its_first_byte_and_ends_with_its_last() {
-    let bytes = [
-        frame(FIN | PING, "?"),
-        frame(TEXT, "a"),
-        frame(FIN | PING, ""),
-        frame(FIN, "b"),
-    ];
-    let mut decoder = Decoder::new(RULES);
-    let ping = bytes[0].len();
-    let end = bytes.concat().len();
-    for (at, byte) in bytes.concat().into_iter().enumerate() {
-        assert_eq!(decoder.is_in_message(), at > ping, "{at}");
-        assert_eq!(decoder.held() > 0, at != 0 && at != ping, "{at}");
-        decoder.decode(&mut [byte]).expect("valid");
-    }
-    assert!(!decoder.is_in_message(), "{end}");
-    assert_eq!(decoder.held(), 0);
-    assert_eq!(decoder.decode(&mut []), Ok((0, None)));
-}
-
-#[test]
-fn memory_follows_what_has_come() {
-    let mut decoder = Decoder::new(Rules {
-        max_message: 1 << 30,
-        ..RULES
-    });
-    let mut start = header(FIN | BINARY, &[0xff, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff]);
-    decoder.decode(&mut start).expect("valid");
-    let box_alone = decoder.held();
-    assert!(box_alone <= 200, "{box_alone}");
-    for pieces in 1..100 {
-        decoder.decode(&mut [0; 1000]).expect("valid");
-        assert!(decoder.held() <= box_alone + 2 * 1000 * pieces);
-    }
-    // Empty fragments take nothing.
-    let mut decoder = Decoder::new(RULES);
-    for first in [TEXT, CONTINUATION, CONTINUATION] {
-        decoder.decode(&mut frame(first, "")).expect("valid");
-        assert_eq!(decoder.held(), box_alone);
-    }
-}
-
-#[test]
-fn sizes() {
-    assert_eq!(size_of::<Decoder>(), 24);
-    assert_eq!(size_of::<Incoming>(), 48);
 }
 
 #[test]

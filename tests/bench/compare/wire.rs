@@ -1,6 +1,6 @@
 //! The bytes that the load sends, made once, and where the answers to them end.
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 /// A WebSocket handshake (RFC 6455 section 4.1), as a browser's.
 pub fn handshake(target: &str) -> Vec<u8> {
@@ -25,19 +25,33 @@ fn handshake_with(target: &str, more: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A text frame of a client (RFC 6455 section 5.2), of less than 64 KiB. The mask is not zero, so that it is work to undo it.
+/// A text frame of a client (RFC 6455 section 5.2), of less than 64 KiB.
 pub fn text_frame(text: &str) -> Vec<u8> {
+    frame(0x81, text.as_bytes())
+}
+
+/// The same compressed (RFC 7692 section 7.2.1).
+pub fn compressed_frame(text: &[u8]) -> Vec<u8> {
+    let mut compressed = Vec::with_capacity(text.len() + 1024);
+    Compress::new(Compression::best(), false)
+        .compress_vec(text, &mut compressed, FlushCompress::Sync)
+        .unwrap();
+    frame(0xc1, compressed.strip_suffix(&LEFT_OUT).unwrap())
+}
+
+/// What a sender of a compressed message leaves out at its end.
+const LEFT_OUT: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// The mask is not zero, so that it is work to undo it.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
-    let masked = text
-        .bytes()
-        .zip(mask.iter().cycle())
-        .map(|(byte, mask)| byte ^ mask);
-    let length = match u16::try_from(text.len()).unwrap() {
+    let masked = payload.iter().zip(mask.iter().cycle());
+    let length = match u16::try_from(payload.len()).unwrap() {
         length @ ..126 => vec![0x80 | length as u8],
         length => [[0x80 | 126].as_slice(), &length.to_be_bytes()].concat(),
     };
-    let head = [0x81].into_iter().chain(length).chain(mask);
-    head.chain(masked).collect()
+    let head = [first].into_iter().chain(length).chain(mask);
+    head.chain(masked.map(|(byte, mask)| byte ^ mask)).collect()
 }
 
 /// A frame of a server (RFC 6455 section 5.2).
@@ -72,7 +86,7 @@ fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
 /// RFC 7692 section 7.2.2.
 fn inflate(payload: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(1 << 20);
-    let whole = [payload, &[0, 0, 0xff, 0xff]].concat();
+    let whole = [payload, &LEFT_OUT].concat();
     Decompress::new(false)
         .decompress_vec(&whole, &mut message, FlushDecompress::Sync)
         .unwrap();

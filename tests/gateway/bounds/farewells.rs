@@ -136,7 +136,7 @@ async fn all_messages_before_a_close_frame_are_handled_in_order() {
         let id = client.id();
         let mut packet = masked(TEXT, b"hold");
         for n in 0..8 {
-            let message = format!("slow number {n}      {}", "x".repeat(3000));
+            let message = format!("{:20}{}", format!("slow number {n}"), "x".repeat(3000));
             packet.extend(masked(TEXT, message.as_bytes()));
         }
         packet.extend(masked_close(1001, ""));
