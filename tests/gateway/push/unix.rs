@@ -99,7 +99,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
     std::fs::write(dir.path().join("push.sock"), "precious").unwrap();
     let mut process = Process::start(command(dir.path()));
     assert_eq!(process.exit_code().await, Some(1));
-    process.said(&["cannot listen on unix:", "no socket"]).await;
+    process.said(&["cannot listen on unix:", "not a socket"]).await;
     let left = std::fs::read_to_string(dir.path().join("push.sock")).unwrap();
     assert_eq!(left, "precious");
 }
