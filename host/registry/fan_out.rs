@@ -24,7 +24,7 @@ const INLINE: usize = 256;
 /// The publications of a topic that wait for the one that is being delivered.
 #[derive(Default)]
 pub(super) struct Line {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Box<Job>>,
     is_running: bool,
 }
 
@@ -55,7 +55,7 @@ pub enum Publishing {
 #[must_use]
 pub(super) enum Accepted {
     /// It is the first: nobody delivers in this topic now.
-    Run(Arc<Topic>, Job),
+    Run(Arc<Topic>, Box<Job>),
     /// It waits for others.
     Waits(oneshot::Receiver<Published>),
 }
@@ -65,7 +65,7 @@ pub(super) const TOO_SLOW: u16 = 1008;
 
 impl Line {
     /// Gives a publication its place. Called under the lock of the topic.
-    pub(super) fn accept(&mut self, topic: &Arc<Topic>, mut job: Job) -> Accepted {
+    pub(super) fn accept(&mut self, topic: &Arc<Topic>, mut job: Box<Job>) -> Accepted {
         if self.is_running {
             let (done, later) = oneshot::channel();
             job.done = Some(done);
@@ -77,7 +77,7 @@ impl Line {
     }
 
     /// The next one; none ends the run. Called under the lock of the topic.
-    pub(super) fn next(&mut self) -> Option<Job> {
+    pub(super) fn next(&mut self) -> Option<Box<Job>> {
         let next = self.waiting.pop_front();
         self.is_running = next.is_some();
         if !self.is_running {
@@ -127,10 +127,10 @@ fn run_waiting(topic: Arc<Topic>, mut delivered: usize) {
 }
 
 /// Delivers one publication after the other on all workers.
-async fn deliver_all(topic: Arc<Topic>, first: Job) {
+async fn deliver_all(topic: Arc<Topic>, first: Box<Job>) {
     let mut next = Some(first);
     while let Some(job) = next {
-        let job = Arc::new(job);
+        let job: Arc<Job> = job.into();
         let lanes = Handle::current()
             .metrics()
             .num_workers()

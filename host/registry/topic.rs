@@ -194,7 +194,7 @@ impl Topic {
                 self.job(&state, Frame::text(text), except, policy, Some(position), terms)
             }
         };
-        Some(state.line.accept(self, job))
+        Some(state.line.accept(self, Box::new(job)))
     }
 
     fn job(
@@ -218,7 +218,7 @@ impl Topic {
     }
 
     /// What is to be delivered next; none ends the run.
-    pub(super) fn next_job(&self) -> Option<Job> {
+    pub(super) fn next_job(&self) -> Option<Box<Job>> {
         lock(&self.state).line.next()
     }
 

@@ -28,6 +28,16 @@ fn deflated(payload: &[u8], window: Window) -> Option<Vec<u8>> {
     deflate(payload, window, <[u8]>::to_vec)
 }
 
+/// Without any pattern.
+fn noise(size: usize) -> Vec<u8> {
+    let mut random = 1_u64;
+    let next = |_| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 56) as u8
+    };
+    (0..size).map(next).collect()
+}
+
 /// flate2 by itself, in one go.
 fn inflated_by_flate2(compressed: &[u8], bits: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * MAX);
@@ -38,6 +48,15 @@ fn inflated_by_flate2(compressed: &[u8], bits: u8) -> Vec<u8> {
         .expect("it decompresses");
     assert_eq!(state.total_in(), stream.len() as u64);
     out
+}
+
+#[test]
+fn the_small_window_looks_no_further_than_512_bytes() {
+    let within = noise(200).repeat(3);
+    assert!(deflated(&within, Window::Small).is_some());
+    let beyond = noise(513).repeat(3);
+    assert!(deflated(&beyond, Window::Full).is_some());
+    assert_eq!(deflated(&beyond, Window::Small), None);
 }
 
 #[test]
@@ -87,14 +106,22 @@ fn the_limit_is_exact() {
 }
 
 #[test]
+fn what_is_cut_is_refused() {
+    for size in 700..1000_u32 {
+        let noise = (0..size).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8);
+        let compressed = compress(3, 9, &[(noise.collect(), FlushCompress::Sync)]);
+        let compressed = compressed.strip_suffix(&LEFT_OUT).expect("flushed");
+        // With some of these, what is added at the end can be read as more of the message, and then as its end.
+        for cut in 1..4 {
+            let cut = &compressed[..compressed.len() - cut];
+            assert_eq!(inflated(cut, MAX), Err(Violation::Deflate), "{size}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_compressed_is_within_the_bound() {
-    let mut random = 1_u64;
-    let noise: Vec<u8> = (0..MAX)
-        .map(|_| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 56) as u8
-        })
-        .collect();
+    let noise = noise(MAX);
     for level in 0..=9 {
         // Flushed every 4 KiB, as by a sender that has no more memory.
         let parts: Vec<_> = noise
