@@ -85,6 +85,7 @@ async fn messages_that_php_does_not_take_cost_no_more_than_the_bound_and_disturb
     php.has_noted(&format!("{} begin hold", holder.id)).await;
     let before = gateway.memory();
 
+    let t0 = std::time::Instant::now();
     let message = Arc::new(masked(0x81, "&".repeat(MIB).as_bytes()));
     let (mut whole, mut in_part) = (JoinSet::new(), JoinSet::new());
     for _ in 0..CLIENTS / 2 {
@@ -100,9 +101,11 @@ async fn messages_that_php_does_not_take_cost_no_more_than_the_bound_and_disturb
         assert_eq!(neighbour.ask(&question).await, answer);
         n += 1;
     }
+    println!("T {:?}", t0.elapsed());
     php.let_go();
     in_part.abort_all();
     while in_part.join_next().await.is_some() {}
+    println!("T {:?}", t0.elapsed());
     let (mut answered, mut closed, mut lost) = (Vec::new(), 0, 0);
     while let Some(fate) = whole.join_next().await {
         most = most.max(gateway.memory());
@@ -117,6 +120,7 @@ async fn messages_that_php_does_not_take_cost_no_more_than_the_bound_and_disturb
             Fate::Lost => lost += 1,
         }
     }
+    println!("T {:?}", t0.elapsed());
     let more = most - before;
     println!(
         "{CLIENTS} clients with a mebibyte each: {more} bytes resident more, {most_counted} counted at most; {n} answers beside \

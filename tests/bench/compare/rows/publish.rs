@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::QUIET;
+use super::{QUIET, micros, processor_time};
 use crate::gateway::support::{Gateway, QUICK, guest};
 use crate::load::{Exchange, Measured, PATIENCE, Socket, percentile};
 use crate::report::{Contender, Row, Target, Unit};
@@ -29,13 +29,25 @@ const PUSHPIN: &str = "Pushpin";
 
 /// A message, and who publishes it.
 struct Case {
-    /// What its rows are called: deliveries, and the last of them.
-    names: [&'static str; 2],
+    /// What its rows are called: deliveries, the last of them, and what each costs.
+    names: [&'static str; 3],
     message: String,
     is_compressed: bool,
     contenders: &'static [&'static str],
     rounds: usize,
     targets: Vec<Target>,
+}
+
+/// What was measured of one of them, in each round.
+#[derive(Default)]
+struct Figures {
+    /// Deliveries a second.
+    rates: Vec<f64>,
+    /// When the last one of each publication came.
+    lasts: Vec<Duration>,
+    /// Processor time of a delivery, in microseconds: of the server, and of the load.
+    costs: Vec<f64>,
+    load: Vec<f64>,
 }
 
 /// A server with its subscribers, who are more than a process may have sockets for if there are several of them.
@@ -55,6 +67,7 @@ pub async fn text() -> Vec<Row> {
         names: [
             "deliveries of a publication to 10,000 subscribers",
             "the last of 10,000 deliveries, p99 of 50 publications",
+            "processor time of each of these deliveries",
         ],
         message: TEXT.to_owned(),
         is_compressed: false,
@@ -70,6 +83,7 @@ pub async fn json() -> Vec<Row> {
         names: [
             "deliveries of 1 KiB of JSON to 10,000 subscribers",
             "the last of 10,000 deliveries of 1 KiB, p99 of 90 publications",
+            "processor time of a delivery of 1 KiB",
         ],
         is_compressed: false,
         ..Case::of_json()
@@ -82,6 +96,7 @@ pub async fn compressed() -> Vec<Row> {
         names: [
             "deliveries of 1 KiB of JSON, compressed, to 10,000 subscribers",
             "the last of 10,000 deliveries of 1 KiB, compressed, p99 of 90 publications",
+            "processor time of a delivery of 1 KiB, compressed",
         ],
         is_compressed: true,
         ..Case::of_json()
@@ -92,7 +107,7 @@ pub async fn compressed() -> Vec<Row> {
 impl Case {
     fn of_json() -> Self {
         Self {
-            names: [""; 2],
+            names: [""; 3],
             message: kibibyte(),
             is_compressed: false,
             contenders: &[OURS, BARE],
@@ -103,71 +118,81 @@ impl Case {
 
     async fn rows(self) -> Vec<Row> {
         crate::raise_descriptor_limit();
-        let mut measured: Vec<_> = self.contenders.iter().map(|_| (Vec::new(), Vec::new())).collect();
+        let mut figures: Vec<_> = self.contenders.iter().map(|_| Figures::default()).collect();
         let mut frame = None;
         for _ in 0..self.rounds {
-            // Each is started anew: the end of ten thousand connections keeps some of them busy for seconds.
-            for (name, (rates, lasts)) in self.contenders.iter().zip(&mut measured) {
-                match *name {
-                    OURS => {
-                        let gateway = self.gateway().await;
-                        let mut publisher = self.of_gateway(&gateway);
-                        let came = publisher.take_frame();
-                        self.check(&came);
-                        assert_eq!(*frame.get_or_insert(came.clone()), came, "it changes");
-                        publisher.measure(rates, lasts);
-                    }
-                    BARE => {
-                        let frame = frame.as_ref().expect("one that has come from the gateway");
-                        let (server, door) = Server::bare().await;
-                        let there = (server.address, "/");
-                        let publication = wire::post("/", "application/octet-stream", frame);
-                        let mut publisher = self.publisher(BARE, there, door, publication, Duration::ZERO);
-                        publisher.exchange.answer.clone_from(frame);
-                        publisher.measure(rates, lasts);
-                    }
-                    NCHAN => {
-                        let server = Server::nchan().await;
-                        let there = (server.address, "/subscribe?topic=news");
-                        let publication =
-                            wire::post("/publish?topic=news", "application/json", &self.message);
-                        self.publisher(NCHAN, there, server.address, publication, Duration::ZERO)
-                            .measure(rates, lasts);
-                    }
-                    _ => {
-                        let (server, control) = Server::pushpin().await;
-                        let there = (server.address, "/ws?channel=news");
-                        let publication = wire::post("/publish/", "application/json", self.item());
-                        // It closes those whose subscription it has not got to within 8 seconds.
-                        let pace = Duration::from_millis(1);
-                        self.publisher(PUSHPIN, there, control, publication, pace)
-                            .measure(rates, lasts);
-                    }
-                }
+            for (name, figures) in self.contenders.iter().zip(&mut figures) {
+                self.measure(name, &mut frame, figures).await;
             }
         }
         let contender = |name, rounds| Contender { name, rounds };
-        let p99 = |lasts: Vec<Duration>| percentile(lasts.into_iter(), 0.99).as_secs_f64() * 1e3;
-        let (rates, lasts): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
-        let names = || self.contenders.iter().copied();
-        let rates = names().zip(rates).map(|(name, rates)| contender(name, rates));
-        let lasts = names()
-            .zip(lasts)
-            .map(|(name, lasts)| contender(name, vec![p99(lasts)]));
+        let each = |of: fn(&Figures) -> Vec<f64>| {
+            let named = self.contenders.iter().zip(&figures);
+            named.map(move |(name, figures)| contender(name, of(figures)))
+        };
+        let p99 = |figures: &Figures| {
+            let lasts = figures.lasts.iter().copied();
+            vec![percentile(lasts, 0.99).as_secs_f64() * 1e3]
+        };
+        // The others are several processes each.
+        let costs = each(|figures| figures.costs.clone()).take(2);
+        let load = contender("the load itself", figures[0].load.clone());
+        let row = |name: usize, unit, contenders, targets| Row {
+            what: self.names[name],
+            unit,
+            contenders,
+            targets,
+        };
         vec![
-            Row {
-                what: self.names[0],
-                unit: Unit::PerSecond,
-                contenders: rates.collect(),
-                targets: self.targets,
-            },
-            Row {
-                what: self.names[1],
-                unit: Unit::Milliseconds,
-                contenders: lasts.collect(),
-                targets: vec![],
-            },
+            row(
+                0,
+                Unit::PerSecond,
+                each(|figures| figures.rates.clone()).collect(),
+                self.targets,
+            ),
+            row(1, Unit::Milliseconds, each(p99).collect(), vec![]),
+            row(2, Unit::Microseconds, costs.chain([load]).collect(), vec![]),
         ]
+    }
+
+    /// Each is started anew: the end of ten thousand connections keeps some of them busy for seconds. `frame` is what the
+    /// gateway sends.
+    async fn measure(&self, name: &str, frame: &mut Option<Vec<u8>>, figures: &mut Figures) {
+        match name {
+            OURS => {
+                let gateway = self.gateway().await;
+                let mut publisher = self.of_gateway(&gateway);
+                let came = publisher.take_frame();
+                self.check(&came);
+                assert_eq!(*frame.get_or_insert(came.clone()), came, "it changes");
+                publisher.measure(gateway.process.id(), figures);
+            }
+            BARE => {
+                let frame = frame.as_ref().expect("one that has come from the gateway");
+                let (server, door) = Server::bare().await;
+                let there = (server.address, "/");
+                let publication = wire::post("/", "application/octet-stream", frame);
+                let mut publisher = self.publisher(BARE, there, door, publication, Duration::ZERO);
+                publisher.exchange.answer.clone_from(frame);
+                publisher.measure(server.process.id(), figures);
+            }
+            NCHAN => {
+                let server = Server::nchan().await;
+                let there = (server.address, "/subscribe?topic=news");
+                let publication = wire::post("/publish?topic=news", "application/json", &self.message);
+                self.publisher(NCHAN, there, server.address, publication, Duration::ZERO)
+                    .measure(server.process.id(), figures);
+            }
+            _ => {
+                let (server, control) = Server::pushpin().await;
+                let there = (server.address, "/ws?channel=news");
+                let publication = wire::post("/publish/", "application/json", self.item());
+                // It closes those whose subscription it has not got to within 8 seconds.
+                let pace = Duration::from_millis(1);
+                self.publisher(PUSHPIN, there, control, publication, pace)
+                    .measure(server.process.id(), figures);
+            }
+        }
     }
 
     /// With a plugin that subscribes whoever says so.
@@ -273,17 +298,23 @@ impl Publisher {
         frame
     }
 
-    fn measure(&mut self, rates: &mut Vec<f64>, lasts: &mut Vec<Duration>) {
+    fn measure(&mut self, process: u32, figures: &mut Figures) {
         self.settle();
-        let mut time = Duration::ZERO;
+        let (mut time, mut load) = (Duration::ZERO, Duration::ZERO);
+        let before = processor_time(process);
         for _ in 0..PUBLICATIONS {
             let measured = self.publish(PATIENCE);
             assert_eq!(measured.answers.len(), SUBSCRIBERS, "{} lost some", self.name);
             let last = measured.percentile(1.0);
-            lasts.push(last);
+            figures.lasts.push(last);
             time += last;
+            load += measured.cpu;
         }
-        rates.push((SUBSCRIBERS * PUBLICATIONS) as f64 / time.as_secs_f64());
+        let cost = processor_time(process) - before;
+        let deliveries = (SUBSCRIBERS * PUBLICATIONS) as f64;
+        figures.rates.push(deliveries / time.as_secs_f64());
+        figures.costs.push(micros(cost) / deliveries);
+        figures.load.push(micros(load) / deliveries);
     }
 
     /// Publishes until one publication has reached everybody: some subscribe behind the client's back.
