@@ -10,24 +10,20 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::MIB;
-use crate::support::{Bare, Gateway, masked};
+use crate::support::{Bare, Client, Gateway, masked};
 use crate::upstreams::guarded::Guarded;
 
 const INBOUND: &str = "aileron_inbound_bytes";
 const CLOSED: &str = "aileron_inbound_closed_total";
 const BOUND: usize = 32 * MIB;
-/// Half of them send a whole message, half of them one of which a byte is missing.
 const CLIENTS: usize = 400;
-/// Closings while PHP is busy: with the memory of those that are closed the process would be far over its bound.
-const CLOSINGS: f64 = 12.0;
 
 /// What became of a message.
 enum Fate {
     /// It was answered; the client is still there.
-    Answered {
-        _client: Bare,
-    },
-    Closed(u16, String),
+    Answered { _client: Bare },
+    /// The client was closed because there was no room.
+    Closed,
     /// The gateway was gone before its close frame could be read.
     Lost,
 }
@@ -40,18 +36,16 @@ async fn send(address: SocketAddr, message: Arc<Vec<u8>>) -> Fate {
     }
     match client.try_frame().await {
         Some((0x81, text)) => {
-            assert_eq!(text, format!("{} ({MIB})", "&".repeat(20)));
+            assert_eq!(text, answer());
             Fate::Answered { _client: client }
         }
-        Some((0x88, close)) => {
-            let (code, reason) = close.split_first_chunk().unwrap();
-            let reason = String::from_utf8_lossy(reason).into_owned();
-            Fate::Closed(u16::from_be_bytes(*code), reason)
+        Some(frame) => {
+            let reason = b"too much has come in (max-inbound); connect again later";
+            let payload = [&1013_u16.to_be_bytes()[..], reason].concat();
+            assert_eq!(frame, (0x88, payload.into()));
+            Fate::Closed
         }
-        other => {
-            assert!(other.is_none(), "{other:?}");
-            Fate::Lost
-        }
+        None => Fate::Lost,
     }
 }
 
@@ -62,78 +56,155 @@ async fn send_in_part(address: SocketAddr, message: Arc<Vec<u8>>) -> TcpStream {
     client.socket
 }
 
-/// Each message is a mebibyte, of bytes that are three in a form. Without the bound they are 400 MiB before the first form
-/// is made; and with a bound for what is read, but not for the requests, or not for those who are being closed, far more
-/// than it says.
+/// A gateway whose PHP has its one place taken until the test lets go, with a neighbour who does not need that place.
+struct Busy {
+    php: Guarded,
+    gateway: Gateway,
+    neighbour: Client,
+    holder: Client,
+    before: usize,
+    most: usize,
+    most_counted: f64,
+    asked: usize,
+}
+
+impl Busy {
+    async fn start() -> Self {
+        let php = Guarded::start(4).await;
+        let script = php.fpm.upstream("parting.php");
+        let config = format!(
+            "max-inbound = \"32MiB\"\nping-interval = 0\n[upstream]\nmax-requests = 1\nmax-wait = \"120s\"\n\
+             timeout = \"120s\"\n{script}[upstreams.beside]\n{script}\
+             [[route]]\npath = \"/beside\"\nupstream = \"beside\"\n"
+        );
+        let gateway = Gateway::start(&config).await;
+        let mut neighbour = gateway.connect_to("/beside").await;
+        // Plugins have seen messages of this size before it counts.
+        for _ in 0..4 {
+            assert_eq!(neighbour.ask(&"&".repeat(MIB)).await, answer());
+        }
+        let mut holder = gateway.connect().await;
+        holder.send("hold").await;
+        php.has_noted(&format!("{} begin hold", holder.id)).await;
+        let before = gateway.memory();
+        Self {
+            php,
+            gateway,
+            neighbour,
+            holder,
+            before,
+            most: before,
+            most_counted: 0.0,
+            asked: 0,
+        }
+    }
+
+    /// Looks at what is held.
+    async fn look(&mut self) {
+        self.most = self.most.max(self.gateway.memory());
+        self.most_counted = self.most_counted.max(self.gateway.metric(INBOUND).await);
+    }
+
+    /// Whether so many clients have been closed because nobody else could go on. The neighbour is answered meanwhile.
+    async fn has_closed(&mut self, n: usize) -> bool {
+        self.look().await;
+        let question = format!("beside {}", self.asked);
+        let answer = format!("{question} ({})", question.len());
+        assert_eq!(self.neighbour.ask(&question).await, answer);
+        self.asked += 1;
+        self.gateway.metric(CLOSED).await >= n as f64
+    }
+
+    /// PHP is done, and all is let go of.
+    async fn ends(mut self, what: &str, clients: usize) {
+        let more = self.most - self.before;
+        let (counted, asked) = (self.most_counted, self.asked);
+        println!("{what}: {more} bytes resident more, {counted} counted at most; {asked} answers beside it");
+        assert_eq!(self.holder.text().await, "hold (4)");
+        self.gateway.measures(INBOUND, 0.0).await;
+        assert_eq!(self.neighbour.ask("after").await, "after (5)");
+        assert_eq!(self.holder.ask("after").await, "after (5)");
+        assert!(counted <= BOUND as f64, "{counted} bytes counted");
+        assert!(more <= BOUND + clients * 4096 + 24 * MIB, "{more} bytes");
+    }
+}
+
+/// A message of a mebibyte, of which each byte is three in a form.
+fn large() -> Arc<Vec<u8>> {
+    Arc::new(masked(0x81, "&".repeat(MIB).as_bytes()))
+}
+
+fn answer() -> String {
+    format!("{} ({MIB})", "&".repeat(20))
+}
+
+/// Without the bound they are 400 MiB before the first form is made. Whole messages and such of which a byte is missing, from
+/// clients that read and from clients that do not.
 #[tokio::test]
 async fn messages_that_php_does_not_take_cost_no_more_than_the_bound_and_disturb_nobody() {
-    let php = Guarded::start(4).await;
-    let script = php.fpm.upstream("parting.php");
-    let config = format!(
-        "max-inbound = \"32MiB\"\nping-interval = 0\n[upstream]\nmax-requests = 1\nmax-wait = \"120s\"\ntimeout = \"120s\"\n{script}\
-         [upstreams.beside]\n{script}[[route]]\npath = \"/beside\"\nupstream = \"beside\"\n"
-    );
-    let gateway = Gateway::start(&config).await;
-    let mut neighbour = gateway.connect_to("/beside").await;
-    // Plugins have seen messages of this size before it counts.
-    for _ in 0..4 {
-        let large = "&".repeat(MIB);
-        assert_eq!(neighbour.ask(&large).await, format!("{} ({MIB})", "&".repeat(20)));
-    }
-    let mut holder = gateway.connect().await;
-    holder.send("hold").await;
-    php.has_noted(&format!("{} begin hold", holder.id)).await;
-    let before = gateway.memory();
-
-    let t0 = std::time::Instant::now();
-    let message = Arc::new(masked(0x81, "&".repeat(MIB).as_bytes()));
+    let mut busy = Busy::start().await;
     let (mut whole, mut in_part) = (JoinSet::new(), JoinSet::new());
     for _ in 0..CLIENTS / 2 {
-        whole.spawn(send(gateway.clients, message.clone()));
-        in_part.spawn(send_in_part(gateway.clients, message.clone()));
+        whole.spawn(send(busy.gateway.clients, large()));
+        in_part.spawn(send_in_part(busy.gateway.clients, large()));
     }
-    let (mut most, mut most_counted, mut n) = (0, 0.0_f64, 0);
-    while gateway.metric(CLOSED).await < CLOSINGS {
-        most = most.max(gateway.memory());
-        most_counted = most_counted.max(gateway.metric(INBOUND).await);
-        let question = format!("beside {n}");
-        let answer = format!("{question} ({})", question.len());
-        assert_eq!(neighbour.ask(&question).await, answer);
-        n += 1;
-    }
-    println!("T {:?}", t0.elapsed());
-    php.let_go();
+    while !busy.has_closed(12).await {}
+    busy.php.let_go();
     in_part.abort_all();
     while in_part.join_next().await.is_some() {}
-    println!("T {:?}", t0.elapsed());
     let (mut answered, mut closed, mut lost) = (Vec::new(), 0, 0);
     while let Some(fate) = whole.join_next().await {
-        most = most.max(gateway.memory());
-        most_counted = most_counted.max(gateway.metric(INBOUND).await);
+        busy.look().await;
         match fate.unwrap() {
             answer @ Fate::Answered { .. } => answered.push(answer),
-            Fate::Closed(code, reason) => {
-                let expected = "too much has come in (max-inbound); connect again later";
-                assert_eq!((code, reason.as_str()), (1013, expected));
-                closed += 1;
-            }
+            Fate::Closed => closed += 1,
             Fate::Lost => lost += 1,
         }
     }
-    println!("T {:?}", t0.elapsed());
-    let more = most - before;
-    println!(
-        "{CLIENTS} clients with a mebibyte each: {more} bytes resident more, {most_counted} counted at most; {n} answers beside \
-         it; of the whole messages {} answered, {closed} closed, {lost} lost",
+    assert!(closed > 0 && !answered.is_empty());
+    let what = format!(
+        "{CLIENTS} clients with a mebibyte each, of the whole ones {} answered, {closed} closed, {lost} lost",
         answered.len()
     );
-    assert!(most_counted <= BOUND as f64, "{most_counted} bytes counted");
-    assert!(more <= BOUND + CLIENTS * 4096 + 24 * MIB, "{more} bytes");
-    assert!(closed > 0 && !answered.is_empty());
-    assert_eq!(holder.text().await, "hold (4)");
-    gateway.measures(INBOUND, 0.0).await;
-    assert_eq!(neighbour.ask("after").await, "after (5)");
-    assert_eq!(holder.ask("after").await, "after (5)");
+    busy.ends(&what, CLIENTS).await;
+}
+
+/// Who is to go is still sending, and says nothing to the close frame: what it still sends must not be kept until it is cut off.
+#[tokio::test]
+async fn those_who_are_closed_in_the_middle_of_a_message_cost_no_more_than_the_bound() {
+    let mut busy = Busy::start().await;
+    let mut in_part = JoinSet::new();
+    for _ in 0..CLIENTS {
+        in_part.spawn(send_in_part(busy.gateway.clients, large()));
+    }
+    while !busy.has_closed(60).await {}
+    busy.php.let_go();
+    in_part.abort_all();
+    while in_part.join_next().await.is_some() {}
+    let what = format!("{CLIENTS} clients with a part of a mebibyte each");
+    busy.ends(&what, CLIENTS).await;
+}
+
+/// A request of one that was closed still waits for its turn, and is held as long as that: others must not get its room. A few
+/// at a time, so that their messages get as far as that.
+#[tokio::test]
+async fn those_who_are_closed_while_php_is_to_be_asked_cost_no_more_than_the_bound() {
+    const AT_A_TIME: usize = 8;
+    let mut busy = Busy::start().await;
+    let mut whole = JoinSet::new();
+    let mut sent = 0;
+    while !busy.has_closed(30).await {
+        while whole.len() < AT_A_TIME {
+            whole.spawn(send(busy.gateway.clients, large()));
+            sent += 1;
+        }
+        // Whoever is closed makes place for another.
+        while whole.try_join_next().is_some() {}
+    }
+    busy.php.let_go();
+    while whole.join_next().await.is_some() {}
+    let what = format!("{sent} clients with a mebibyte each, {AT_A_TIME} at a time");
+    busy.ends(&what, sent).await;
 }
 
 /// Headers are kept as long as their connection.
