@@ -62,16 +62,20 @@ impl Actions {
                 };
                 ("publish", topic, result)
             }
-            Action::Subscribe { connection, topic } => (
-                "subscribe",
-                connection.clone(),
-                done(registry.subscribe(&connection, &topic)),
-            ),
-            Action::Unsubscribe { connection, topic } => (
-                "unsubscribe",
-                connection.clone(),
-                done(registry.unsubscribe(&connection, &topic)),
-            ),
+            Action::Subscribe { connection, topic } => {
+                let result = match registry.subscribe(&connection, &topic) {
+                    Ok(Publishing::Later(told)) => return told_later(told),
+                    result => done(result.map(drop)),
+                };
+                ("subscribe", connection, result)
+            }
+            Action::Unsubscribe { connection, topic } => {
+                let result = match registry.unsubscribe(&connection, &topic) {
+                    Ok(Publishing::Later(told)) => return told_later(told),
+                    result => done(result.map(drop)),
+                };
+                ("unsubscribe", connection, result)
+            }
             Action::SetAttribute {
                 connection,
                 name,
@@ -247,6 +251,14 @@ pub fn find(upstreams: &Upstreams, default: usize, name: Option<&str>) -> Result
         let text = format!("no upstream is called `{name}` in the configuration");
         Failure::Other("unknown-upstream".to_owned(), text)
     })
+}
+
+/// A join or a leave is done, and those who want to know of it are being told: whoever causes many of them waits for that.
+fn told_later(told: oneshot::Receiver<Published>) -> Performed {
+    Performed::Later(Box::pin(async move {
+        let _ = told.await;
+        Effect::new("done")
+    }))
 }
 
 fn done(result: Result<(), SendError>) -> Result<Effect, SendError> {

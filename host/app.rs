@@ -163,7 +163,14 @@ impl App {
         let grace = sessions.settings.load().grace;
         let (spread, patience) = (spread.min(grace / 2), grace / 4);
         actions.registry.close_all(spread, patience).await;
-        sessions.close_events.drained().await;
+        // Those who went before the shutdown are waited for no longer than those who were still there.
+        if tokio::time::timeout(patience, sessions.close_events.drained())
+            .await
+            .is_err()
+        {
+            actions.registry.hurry();
+            sessions.close_events.drained().await;
+        }
         delivering.abort();
     }
 

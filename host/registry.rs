@@ -359,7 +359,7 @@ impl Registry {
         }
         drop(entries);
         if tokio::time::timeout(patience, self.emptied()).await.is_err() {
-            self.hurrying.send_replace(true);
+            self.hurry();
             for entry in &self.connections {
                 entry.send_queue.hurry(GOING_AWAY, SHUTDOWN);
             }
@@ -382,7 +382,12 @@ impl Registry {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Waits until the patience of `close_all` is over: what is still being handled is given up.
+    /// Gives up what is still being handled for those who have gone.
+    pub fn hurry(&self) {
+        self.hurrying.send_replace(true);
+    }
+
+    /// Waits until the patience of a shutdown is over: what is still being handled is given up.
     pub async fn hurried(&self) {
         let mut hurrying = self.hurrying.subscribe();
         // The sender lives as long as this.

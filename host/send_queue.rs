@@ -115,6 +115,7 @@ pub struct SendQueue {
     session: AtomicWaker,
     /// Others want something of the session: it need not take the lock to see that they do not.
     is_asked: AtomicBool,
+    is_lost: AtomicBool,
     compression: OnceLock<Compression>,
     outgoing: Arc<Outgoing>,
     /// Bytes.
@@ -128,6 +129,7 @@ impl SendQueue {
             state: Mutex::default(),
             session: AtomicWaker::new(),
             is_asked: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
             compression: OnceLock::new(),
             outgoing,
             limit,
@@ -151,8 +153,12 @@ impl SendQueue {
         let mut state = self.lock();
         state.check_open()?;
         if !self.write_directly(&mut state, &wire) {
+            let was_empty = state.is_empty();
             self.add(&mut state, wire, Kind::Message)?;
-            self.session.wake();
+            drop(state);
+            if was_empty {
+                self.session.wake();
+            }
         }
         self.outgoing.count(1);
         Ok(())
@@ -161,10 +167,8 @@ impl SendQueue {
     /// Adds all of them to the end, with nothing in between, or none.
     pub fn push_all(&self, frames: Vec<Frame>) -> Result<(), Refused> {
         let count = frames.len() as u64;
-        let frames: Vec<_> = frames
-            .into_iter()
-            .map(|frame| Wire::Frame(self.compressed(frame)))
-            .collect();
+        // Not compressed: a client that resumes is sent them under the lock of the topic.
+        let frames: Vec<_> = frames.into_iter().map(Wire::Frame).collect();
         let mut state = self.lock();
         state.check_open()?;
         if !state.try_hold(&frames, self.limit, &self.outgoing.budget) {
@@ -208,7 +212,11 @@ impl SendQueue {
         if self.write_directly(&mut state, wire) {
             return Ok(0);
         }
+        let was_empty = state.is_empty();
         let mut dropped = 0;
+        if makes_room && !state.could_fit(wire, self.limit) {
+            return Err(Refused::Full);
+        }
         while let Err(refused) = self.add(&mut state, wire.clone(), Kind::Published) {
             if !makes_room || !state.drop_oldest(&self.outgoing.budget) {
                 return Err(refused);
@@ -216,7 +224,10 @@ impl SendQueue {
             dropped += 1;
         }
         drop(state);
-        self.session.wake();
+        // Where something waits already, the session has been woken, or is as soon as the socket takes more.
+        if was_empty {
+            self.session.wake();
+        }
         Ok(dropped)
     }
 
@@ -282,7 +293,9 @@ impl SendQueue {
     pub fn hurry(&self, code: u16, reason: &str) {
         let mut state = self.lock();
         state.is_closed = true;
-        state.end(code, reason, false);
+        if state.ending.as_ref().is_none_or(|ending| ending.is_patient) {
+            state.end(code, reason, false);
+        }
         drop(state);
         self.ask();
     }
@@ -291,7 +304,7 @@ impl SendQueue {
     /// see why.
     pub fn cut(&self, code: u16, reason: &str) {
         let mut state = self.lock();
-        state.is_closed = true;
+        (state.is_closed, state.is_finished) = (true, true);
         state.clear(&self.outgoing.budget);
         state.end(code, reason, false);
         if let Some(ending) = &mut state.ending {
@@ -312,6 +325,11 @@ impl SendQueue {
         self.ask();
     }
 
+    /// Whether the connection is ending.
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Whether a message is likely to be refused.
     pub fn is_full(&self) -> bool {
         let state = self.lock();
@@ -330,7 +348,7 @@ impl SendQueue {
 
     /// What others want of the session: timers, and the wish to end.
     pub fn take_requests(&self) -> (Vec<TimerChange>, Option<Ending>) {
-        if !self.is_asked.swap(false, Ordering::Acquire) {
+        if !self.is_asked.load(Ordering::Relaxed) || !self.is_asked.swap(false, Ordering::Acquire) {
             return (Vec::new(), None);
         }
         let mut state = self.lock();
@@ -342,22 +360,23 @@ impl SendQueue {
     pub fn finish(&self, close: Frame) {
         let mut state = self.lock();
         (state.is_closed, state.is_finished) = (true, true);
+        state.drop_control();
         state.hold(Wire::Frame(close), Kind::Control, &self.outgoing.budget);
     }
 
     /// Nothing is written any more, and nothing taken: what waits is thrown away, and the socket is closed in this
     /// direction. `is_lost` says that its client is not there any more.
     pub fn shut(&self, is_lost: bool) {
+        self.is_lost.fetch_or(is_lost, Ordering::Relaxed);
         let mut state = self.lock();
         (state.is_closed, state.is_finished) = (true, true);
-        state.is_lost |= is_lost;
         state.socket = None;
         state.clear(&self.outgoing.budget);
     }
 
     /// Whether its client is not there any more, and said nothing when it went.
     pub fn is_lost(&self) -> bool {
-        self.lock().is_lost
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// When a message was last written, if the session wants to know.
@@ -385,6 +404,9 @@ impl SendQueue {
                     let written = written?;
                     total += written;
                     state.advance(written, budget);
+                    if state.is_empty() {
+                        return Ok((Drained::Empty, total));
+                    }
                 }
             }
             if total >= TURN {

@@ -109,12 +109,12 @@ impl Opened {
             poll_fn(|cx| session.poll(cx, timer.as_mut(), &self)).await
         };
         self.send_queue.shut(end.is_loss());
-        let (handling, rest) = session.into_rest(&end);
+        let (handling, rest, inbound) = session.into_rest(&end);
         (self.code, self.reason) = end.tell(&self.connection, opened.elapsed());
+        // Its close event comes when all of it is done, and a shutdown waits for that.
+        let expected = sessions.close_events.expect_one();
         self.leave();
         if !(handling.is_empty() && rest.is_empty()) {
-            // Its close event comes when all of it is done, and a shutdown waits for that.
-            let _expected = sessions.close_events.expect_one();
             let registry = sessions.actions.registry.clone();
             // Boxed: it is rare, and would lie idle in the memory of every connection.
             Box::pin(async move {
@@ -124,7 +124,9 @@ impl Opened {
                 }
             })
             .await;
-            drop(self);
         }
+        drop(inbound);
+        drop(self);
+        drop(expected);
     }
 }

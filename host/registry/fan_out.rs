@@ -18,8 +18,11 @@ use super::{Entry, Position, Published, lock};
 use crate::config::SlowClients;
 use crate::send_queue::{Outgoing, Publication, Refused};
 
-/// Subscribers to whom the publisher delivers by itself.
+/// Subscribers to whom the publisher delivers by itself, if that is no more than `INLINE_BYTES`.
 const INLINE: usize = 256;
+const INLINE_BYTES: usize = 1024 * 1024;
+/// Bytes that are delivered before others have a turn.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// The publications of a topic that wait for the one that is being delivered.
 #[derive(Default)]
@@ -32,8 +35,8 @@ pub(super) struct Line {
 pub(super) struct Job {
     pub(super) publication: Publication,
     pub(super) subscribers: Snapshot,
-    /// Keys of those who do not get it, sorted.
-    pub(super) except: Vec<usize>,
+    /// Those who do not get it, sorted by their keys.
+    pub(super) except: Vec<Arc<Entry>>,
     /// What becomes of a subscriber whose queue is full, and what a close says.
     pub(super) policy: SlowClients,
     pub(super) reason: &'static str,
@@ -94,9 +97,7 @@ impl Accepted {
             Self::Run(topic, job) => (topic, job),
             Self::Waits(later) => return Publishing::Later(later),
         };
-        let runtime = Handle::try_current()
-            .ok()
-            .filter(|_| job.subscribers.count > INLINE);
+        let runtime = Handle::try_current().ok().filter(|_| job.is_large());
         if let Some(runtime) = runtime {
             let (done, later) = oneshot::channel();
             job.done = Some(done);
@@ -114,7 +115,7 @@ fn run_waiting(topic: Arc<Topic>, mut delivered: usize) {
     while let Some(job) = topic.next_job() {
         delivered += job.subscribers.count;
         match Handle::try_current() {
-            Ok(runtime) if delivered > INLINE => {
+            Ok(runtime) if delivered > INLINE || job.is_large() => {
                 runtime.spawn(deliver_all(topic, job));
                 return;
             }
@@ -151,8 +152,11 @@ async fn deliver_all(topic: Arc<Topic>, first: Box<Job>) {
 
 async fn deliver_chunks(job: Arc<Job>) {
     while let Some(chunk) = job.next_chunk() {
-        job.deliver_to(chunk);
-        yield_now().await;
+        let size = job.publication.len().max(1);
+        for part in chunk.chunks((TURN_BYTES / size).max(1)) {
+            job.deliver_to(part);
+            yield_now().await;
+        }
     }
 }
 
@@ -160,7 +164,7 @@ impl Job {
     pub(super) fn new(
         publication: Publication,
         subscribers: Snapshot,
-        except: Vec<usize>,
+        except: Vec<Arc<Entry>>,
         (policy, reason): (SlowClients, &'static str),
         position: Option<Position>,
         outgoing: Arc<Outgoing>,
@@ -190,6 +194,12 @@ impl Job {
         lock(&self.result).clone()
     }
 
+    /// Whether it goes to so many, or is so long, that it would keep a worker from others.
+    fn is_large(&self) -> bool {
+        let count = self.subscribers.count;
+        count > INLINE || count.saturating_mul(self.publication.len()) > INLINE_BYTES
+    }
+
     fn tell(self, published: Published) {
         if let Some(done) = self.done {
             // Whoever has published need not wait.
@@ -203,10 +213,11 @@ impl Job {
         self.subscribers.chunks.get(next)
     }
 
-    fn deliver_to(&self, chunk: &Chunk) {
+    fn deliver_to(&self, subscribers: &[Arc<Subscriber>]) {
         let mut part = Published::default();
-        for subscriber in chunk.iter() {
-            if self.except.is_empty() || self.except.binary_search(&key(&subscriber.entry)).is_err() {
+        for subscriber in subscribers {
+            let is_excepted = || self.except.binary_search_by_key(&key(&subscriber.entry), key);
+            if self.except.is_empty() || is_excepted().is_err() {
                 self.deliver_one(subscriber, &mut part);
             }
         }

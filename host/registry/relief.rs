@@ -31,14 +31,18 @@ impl Registry {
         let budget = &self.outgoing.budget;
         loop {
             budget.exceeded().await;
-            while budget.excess() > 0
-                && let Some(entry) = self.largest(|entry| entry.send_queue.bytes())
-            {
+            let mut queues = self.holders(|entry| entry.send_queue.bytes());
+            queues.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            for (_, entry) in queues {
+                if budget.excess() == 0 {
+                    break;
+                }
                 tell(Relief::Outgoing, &entry.connection);
                 entry.send_queue.abort(TOO_SLOW, OUTGOING_REASON);
                 if entry.send_queue.bytes() > FREE {
                     entry.send_queue.cut(TOO_SLOW, OUTGOING_REASON);
                 }
+                tokio::task::yield_now().await;
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -48,20 +52,27 @@ impl Registry {
     pub async fn relieve_inbound(&self, tell: impl Fn(Relief, &Connection)) {
         loop {
             self.inbound.exceeded().await;
-            if let Some(entry) = self.largest(|entry| entry.inbound.load(Ordering::Relaxed)) {
-                tell(Relief::Inbound, &entry.connection);
-                entry.send_queue.abort(TRY_AGAIN_LATER, INBOUND_REASON);
-                // It is not to be found again while it goes.
-                entry.inbound.store(0, Ordering::Relaxed);
+            // Whoever asked may have got room meanwhile.
+            if self.inbound.used() > self.inbound.limit() / 2 {
+                let holders = self.holders(|entry| entry.inbound.load(Ordering::Relaxed));
+                let open = holders
+                    .into_iter()
+                    .filter(|(_, entry)| !entry.send_queue.is_closed());
+                if let Some((_, entry)) = open.max_by_key(|(bytes, _)| *bytes) {
+                    tell(Relief::Inbound, &entry.connection);
+                    entry.send_queue.abort(TRY_AGAIN_LATER, INBOUND_REASON);
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Who holds most, beyond what is free.
-    fn largest(&self, bytes: impl Fn(&Entry) -> usize) -> Option<Arc<Entry>> {
+    /// All who hold more than what is free, with their bytes.
+    fn holders(&self, bytes: impl Fn(&Entry) -> usize) -> Vec<(usize, Arc<Entry>)> {
         let sizes = self.connections.iter().map(|entry| (bytes(&entry), entry));
-        let (most, entry) = sizes.max_by_key(|(bytes, _)| *bytes)?;
-        (most > FREE).then(|| entry.value().clone())
+        sizes
+            .filter(|(bytes, _)| *bytes > FREE)
+            .map(|(bytes, entry)| (bytes, entry.value().clone()))
+            .collect()
     }
 }

@@ -66,10 +66,6 @@ impl Subscribers {
         self.count == 0
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Subscriber>> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter())
-    }
-
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             chunks: self.chunks.clone(),

@@ -202,21 +202,25 @@ fn bounds_are_held() {
         Some(SendError::TooLarge)
     );
     for name in ["1", "2", "3", "3"] {
-        assert_eq!(registry.subscribe("a", name), Ok(()));
+        assert_eq!(registry.subscribe("a", name).map(drop), Ok(()));
     }
-    assert_eq!(registry.subscribe("a", "4"), Err(SendError::Topics));
+    assert_eq!(registry.subscribe("a", "4").map(drop), Err(SendError::Topics));
     registry.unsubscribe("a", "2").unwrap();
-    assert_eq!(registry.subscribe("a", "4"), Ok(()));
+    assert_eq!(registry.subscribe("a", "4").map(drop), Ok(()));
     assert_eq!(registry.topics_of("a"), ["1", "3", "4"]);
     for name in ["", "*", "a\nb", &"x".repeat(256)] {
-        assert_eq!(registry.subscribe("a", name), Err(SendError::Name), "{name:?}");
+        assert_eq!(
+            registry.subscribe("a", name).map(drop),
+            Err(SendError::Name),
+            "{name:?}"
+        );
     }
     let long = "x".repeat(101);
     assert_eq!(
         registry.set_attribute("a", "n", Some(&long)),
         Err(SendError::Attributes)
     );
-    assert_eq!(registry.subscribe("b", "1"), Err(SendError::NotFound));
+    assert_eq!(registry.subscribe("b", "1").map(drop), Err(SendError::NotFound));
 }
 
 #[test]
@@ -383,7 +387,7 @@ proptest! {
                     let _ = registry.set_attribute(&c.to_string(), "user", named.then_some("ann"));
                 }
                 Step::Subscribe(c, t) => {
-                    let result = registry.subscribe(&c.to_string(), TOPICS[t]);
+                    let result = registry.subscribe(&c.to_string(), TOPICS[t]).map(drop);
                     match model.get_mut(&c) {
                         None => prop_assert_eq!(result, Err(SendError::NotFound)),
                         Some(topics) if topics.len() == 3 && !topics.contains(&t) => {
@@ -438,7 +442,7 @@ fn threads_that_all_do_everything_leave_nothing() {
                     lock(connections).push(registration.entry.connection.clone());
                     let topic = TOPICS[fastrand::usize(..TOPICS.len())];
                     // Others may have filled its topics meanwhile.
-                    let subscribed = registry.subscribe(&id, topic);
+                    let subscribed = registry.subscribe(&id, topic).map(drop);
                     assert!(
                         matches!(subscribed, Ok(()) | Err(SendError::Topics)),
                         "{subscribed:?}"

@@ -18,6 +18,7 @@ use crate::websocket::Frame;
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
+    keeps_history: bool,
     state: Mutex<State>,
 }
 
@@ -63,6 +64,7 @@ impl Topic {
         let history = history.map(|(retention, epoch)| History::new(retention, epoch, Instant::now()));
         Self {
             name,
+            keeps_history: history.is_some(),
             state: Mutex::new(State {
                 history,
                 ..State::default()
@@ -168,11 +170,11 @@ impl Topic {
     pub(super) fn accept(
         self: &Arc<Self>,
         payload: &Payload,
-        except: Vec<usize>,
+        except: Vec<Arc<Entry>>,
         terms: &Terms<'_>,
     ) -> Option<Accepted> {
-        // Outside of the lock: it may be long.
-        let frame = Frame::from(payload.clone());
+        // Outside of the lock where that can be: it may be long.
+        let ready = (!self.keeps_history).then(|| Publication::new(payload.clone().into()));
         let mut state = lock(&self.state);
         if state.gone {
             return None;
@@ -180,7 +182,8 @@ impl Topic {
         let job = match &mut state.history {
             None => {
                 let policy = (terms.policy, TOO_SLOW_REASON);
-                self.job(&state, frame, except, policy, None, terms)
+                let publication = ready.unwrap_or_else(|| Publication::new(payload.clone().into()));
+                job(&state, publication, except, policy, None, terms)
             }
             Some(history) => {
                 let now = Instant::now();
@@ -191,30 +194,11 @@ impl Topic {
                 let position = history.position();
                 // Where there is a history, a gap is not to be hidden: the client shall resume.
                 let policy = (SlowClients::Close, TOO_SLOW_RESUME);
-                self.job(&state, Frame::text(text), except, policy, Some(position), terms)
+                let publication = Publication::new(Frame::text(text));
+                job(&state, publication, except, policy, Some(position), terms)
             }
         };
         Some(state.line.accept(self, Box::new(job)))
-    }
-
-    fn job(
-        &self,
-        state: &State,
-        frame: Frame,
-        except: Vec<usize>,
-        policy: (SlowClients, &'static str),
-        position: Option<Position>,
-        terms: &Terms<'_>,
-    ) -> Job {
-        let subscribers = state.subscribers.snapshot();
-        Job::new(
-            Publication::new(frame),
-            subscribers,
-            except,
-            policy,
-            position,
-            terms.outgoing.clone(),
-        )
     }
 
     /// What is to be delivered next; none ends the run.
@@ -245,15 +229,40 @@ impl Topic {
     }
 
     pub(super) fn members(&self, limit: usize) -> Vec<(Arc<str>, usize)> {
-        let state = lock(&self.state);
-        let named = state.members.iter().map(|(name, n)| (name.clone(), *n));
-        let unnamed = state
-            .subscribers
-            .iter()
+        let (mut members, snapshot) = {
+            let state = lock(&self.state);
+            let named = state.members.iter().map(|(name, n)| (name.clone(), *n));
+            (
+                named.take(limit).collect::<Vec<_>>(),
+                state.subscribers.snapshot(),
+            )
+        };
+        let all = snapshot.chunks.iter().flat_map(|chunk| chunk.iter());
+        let unnamed = all
             .filter(|subscriber| subscriber.member.is_none())
             .map(|subscriber| (subscriber.name().clone(), 1));
-        named.chain(unnamed).take(limit).collect()
+        members.extend(unnamed.take(limit - members.len()));
+        members
     }
+}
+
+fn job(
+    state: &State,
+    publication: Publication,
+    except: Vec<Arc<Entry>>,
+    policy: (SlowClients, &'static str),
+    position: Option<Position>,
+    terms: &Terms<'_>,
+) -> Job {
+    let subscribers = state.subscribers.snapshot();
+    Job::new(
+        publication,
+        subscribers,
+        except,
+        policy,
+        position,
+        terms.outgoing.clone(),
+    )
 }
 
 impl State {

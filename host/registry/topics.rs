@@ -17,8 +17,9 @@ const RESUME: &str = "resume";
 
 impl Registry {
     /// Makes a connection a subscriber of a topic. What it missed of the topic's history, if it resumes, is put into its
-    /// queue before anything newer. Nothing happens to one that is already.
-    pub fn subscribe(&self, id: &str, name: &str) -> Result<(), SendError> {
+    /// queue before anything newer. Nothing happens to one that is already. Gives what becomes of telling those who want to
+    /// know of it.
+    pub fn subscribe(&self, id: &str, name: &str) -> Result<Publishing, SendError> {
         if !is_name(name) || name == EVERYONE {
             return Err(SendError::Name);
         }
@@ -28,7 +29,7 @@ impl Registry {
             return Err(SendError::NotFound);
         }
         if memberships.topics.iter().any(|one| *one.topic.name == *name) {
-            return Ok(());
+            return Ok(Publishing::Done(Published::default()));
         }
         if memberships.topics.len() >= self.rules.load().limits.topics {
             return Err(SendError::Topics);
@@ -47,19 +48,17 @@ impl Registry {
             }
         };
         drop(memberships);
-        told.map(Accepted::run);
-        Ok(())
+        Ok(told.map_or(Publishing::Done(Published::default()), Accepted::run))
     }
 
     /// Undoes `subscribe`. One that is not a subscriber is no error.
-    pub fn unsubscribe(&self, id: &str, name: &str) -> Result<(), SendError> {
+    pub fn unsubscribe(&self, id: &str, name: &str) -> Result<Publishing, SendError> {
         let entry = self.entry(id).ok_or(SendError::NotFound)?;
         let mut memberships = lock(&entry.memberships);
         let found = memberships.topics.iter().position(|one| *one.topic.name == *name);
         let told = found.and_then(|place| self.leave(&memberships.topics.swap_remove(place)));
         drop(memberships);
-        told.map(Accepted::run);
-        Ok(())
+        Ok(told.map_or(Publishing::Done(Published::default()), Accepted::run))
     }
 
     /// Puts a message into the queues of all subscribers except for those whose ids are in `except`. What becomes of one
@@ -72,12 +71,8 @@ impl Registry {
         if !is_name(name) {
             return Err(SendError::Name);
         }
-        let mut except: Vec<_> = except
-            .iter()
-            .filter_map(|id| self.entry(id))
-            .map(|entry| key(&entry))
-            .collect();
-        except.sort_unstable();
+        let mut except: Vec<_> = except.iter().filter_map(|id| self.entry(id)).collect();
+        except.sort_unstable_by_key(key);
         loop {
             let Some(topic) = self.published_in(name) else {
                 return Ok(Publishing::Done(Published::default()));

@@ -16,6 +16,7 @@ pub struct Publication {
     small: OnceLock<Option<Wire>>,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
 impl Publication {
     /// Of a message.
     pub fn new(frame: Frame) -> Self {
@@ -25,6 +26,11 @@ impl Publication {
             full: OnceLock::new(),
             small: OnceLock::new(),
         }
+    }
+
+    /// Its size in bytes, as it is sent without compression.
+    pub fn len(&self) -> usize {
+        self.plain.len()
     }
 
     /// What a client is sent.

@@ -63,7 +63,6 @@ pub(super) struct State {
     pub(super) is_closed: bool,
     /// Nothing at all is.
     pub(super) is_finished: bool,
-    pub(super) is_lost: bool,
     pub(super) socket: Option<OwnedWriteHalf>,
     pub(super) is_timed: bool,
     pub(super) sent_at: Option<Instant>,
@@ -154,6 +153,27 @@ impl State {
     pub(super) fn hold(&mut self, wire: Wire, kind: Kind, budget: &Budget) {
         self.share.add(wire.cost(), budget);
         self.append(wire, kind);
+    }
+
+    /// Whether there would be room if all publications went that can go.
+    pub(super) fn could_fit(&self, wire: &Wire, limit: usize) -> bool {
+        if self.bytes() + wire.cost() <= limit {
+            return true;
+        }
+        let begun = usize::from(self.written > 0);
+        let can_go = self
+            .items
+            .iter()
+            .skip(begun)
+            .filter(|item| item.kind == Kind::Published);
+        let bytes: usize = can_go.map(|item| item.wire.cost()).sum();
+        let left = self.bytes() - bytes;
+        left == 0 || left + wire.cost() <= limit
+    }
+
+    /// Control frames that wait are not sent: the close frame is the last one.
+    pub(super) fn drop_control(&mut self) {
+        self.control = None;
     }
 
     /// Drops the oldest publication of which nothing is written yet, if there is one.

@@ -25,8 +25,8 @@ pub(super) struct Deadlines {
     next_ping: Option<Instant>,
     /// The last ping, which may not be answered yet.
     pinged: Option<Instant>,
-    /// Nothing is read, or nothing can be written: that nothing is heard says nothing about the client.
-    is_deaf: bool,
+    /// Since when nothing is read, or nothing can be written: that nothing is heard says nothing about the client.
+    deaf: Option<Instant>,
     /// How long a message may take from its first byte to its last.
     message_timeout: Option<Duration>,
     /// When the message that has begun must be there.
@@ -86,7 +86,7 @@ impl Deadlines {
             active: now,
             next_ping: settings.ping_interval.map(first_ping),
             pinged: None,
-            is_deaf: false,
+            deaf: None,
             message_timeout,
             message: None,
             is_extended: false,
@@ -111,13 +111,16 @@ impl Deadlines {
 
     /// Whether the client cannot be heard now. What it was silent meanwhile does not count. True if there is a new deadline.
     pub(super) fn set_deaf(&mut self, is_deaf: bool, now: Instant) -> bool {
-        let is_heard_again = self.is_deaf && !is_deaf;
-        if is_heard_again {
-            self.pinged = self.awaited().map(|_| now);
-            self.message = self.message.and(self.message_end(now));
+        if is_deaf {
+            self.deaf.get_or_insert(now);
+            return false;
         }
-        self.is_deaf = is_deaf;
-        is_heard_again
+        let Some(since) = self.deaf.take() else {
+            return false;
+        };
+        self.pinged = self.awaited().map(|_| now);
+        self.message = self.message.map(|end| end + now.duration_since(since));
+        true
     }
 
     /// Whether a message has begun and is not whole. True if there is a new deadline.
@@ -165,7 +168,8 @@ impl Deadlines {
 
     /// Something is worth another look after a while.
     pub(super) fn retry_after(&mut self, wait: Duration, now: Instant) {
-        self.retry = Some(now + wait);
+        let retry = now + wait;
+        self.retry = Some(self.retry.map_or(retry, |earlier| earlier.min(retry)));
     }
 
     fn message_end(&self, now: Instant) -> Option<Instant> {
@@ -262,14 +266,14 @@ impl Deadlines {
 
     fn heartbeat(&self) -> Option<Instant> {
         match self.awaited() {
-            Some(_) if self.is_deaf => None,
+            Some(_) if self.deaf.is_some() => None,
             Some(pinged) => Some(pinged + self.settings.pong_timeout),
             None => self.next_ping,
         }
     }
 
     fn message_due(&self) -> Option<Instant> {
-        self.message.filter(|_| !self.is_deaf)
+        self.message.filter(|_| self.deaf.is_none())
     }
 
     fn idle(&self) -> Option<Instant> {
@@ -326,9 +330,14 @@ mod tests {
         assert_eq!(deadlines.due(start + 1009 * SECOND), None);
         assert_eq!(deadlines.due(start + 1010 * SECOND), Some(Due::Dead));
         deadlines.heard(start + 1011 * SECOND);
-        assert_eq!(deadlines.due(start + 1020 * SECOND), Some(Due::Message));
+        assert_eq!(deadlines.due(start + 1012 * SECOND), None);
+        assert_eq!(
+            deadlines.due(start + 1014 * SECOND),
+            Some(Due::Message),
+            "14 seconds were left"
+        );
         deadlines.message_ended();
-        assert_ne!(deadlines.due(start + 1020 * SECOND), Some(Due::Message));
+        assert_ne!(deadlines.due(start + 1014 * SECOND), Some(Due::Message));
     }
 
     #[test]

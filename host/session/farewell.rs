@@ -75,6 +75,8 @@ impl Farewell {
             }
         };
         if is_over {
+            // TLS has a farewell of its own (RFC 8446 section 6.1).
+            let _ = socket.poll_shutdown(cx);
             return Err(std::mem::replace(&mut self.end, End::Lost(String::new())));
         }
         Ok(is_busy)

@@ -20,8 +20,10 @@ pub(super) struct Inbound {
     budget: Arc<Budget>,
     /// Bytes of the handshake.
     head: usize,
-    /// Since when there is no room.
-    starved: Option<Instant>,
+    /// Since when there is no room to read.
+    unread: Option<Instant>,
+    /// Since when there is no room to handle a message.
+    unhandled: Option<Instant>,
 }
 
 impl Inbound {
@@ -30,7 +32,8 @@ impl Inbound {
             share: Share::default(),
             budget: budget.clone(),
             head,
-            starved: None,
+            unread: None,
+            unhandled: None,
         }
     }
 
@@ -43,15 +46,17 @@ impl Inbound {
         }
     }
 
-    /// How many bytes may be read now. To be asked again after a while if there are none.
-    pub(super) fn readable(&mut self, now: Instant) -> usize {
-        if self.budget.used() <= self.budget.limit() / 2 {
-            self.starved = None;
-            return usize::MAX;
-        }
-        let most = FREE.saturating_sub(self.share.bytes());
-        if most == 0 {
-            self.starve(now);
+    /// How many bytes may be read now. To be asked again after a while if there are none and a message has begun.
+    pub(super) fn readable(&mut self, is_in_message: bool, now: Instant) -> usize {
+        let most = if self.budget.used() <= self.budget.limit() / 2 {
+            usize::MAX
+        } else {
+            FREE.saturating_sub(self.share.bytes().saturating_sub(self.head))
+        };
+        if most > 0 {
+            self.unread = None;
+        } else if is_in_message {
+            ask_for_room(&mut self.unread, &self.budget, now);
         }
         most
     }
@@ -59,17 +64,19 @@ impl Inbound {
     /// Whether a message of so many bytes may be handled now. To be asked again after a while if not.
     pub(super) fn may_handle(&mut self, bytes: usize, now: Instant) -> bool {
         let may_handle = bytes <= FREE || self.budget.has_room_for(FORM * bytes);
-        if !may_handle {
-            self.starve(now);
+        if may_handle {
+            self.unhandled = None;
+        } else {
+            ask_for_room(&mut self.unhandled, &self.budget, now);
         }
         may_handle
     }
+}
 
-    fn starve(&mut self, now: Instant) {
-        let since = *self.starved.get_or_insert(now);
-        if now.duration_since(since) >= PATIENCE {
-            self.budget.ask_for_room();
-        }
+fn ask_for_room(since: &mut Option<Instant>, budget: &Budget, now: Instant) {
+    let since = *since.get_or_insert(now);
+    if now.duration_since(since) >= PATIENCE {
+        budget.ask_for_room();
     }
 }
 

@@ -2,6 +2,7 @@
 //! keeps the others waiting, and a turn ends after a bounded number of frames and bytes, whatever they are.
 
 use std::collections::VecDeque;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -51,6 +52,8 @@ pub(super) struct Session<'a> {
     /// A deadline may be earlier than the one that the timer is set to.
     is_rearmed: bool,
     is_blocked: bool,
+    /// Nothing can be written any more, and why. What has come is still read.
+    broken: Option<String>,
     /// What the client may send; none for no limit.
     frames: Option<Box<TokenBucket>>,
     /// A close that waits until the messages that are being handled are answered.
@@ -81,6 +84,7 @@ impl<'a> Session<'a> {
             deadlines: Deadlines::new(settings.heartbeat, settings.message_timeout, now, fastrand::f64()),
             is_rearmed: true,
             is_blocked: false,
+            broken: None,
             frames: TokenBucket::new(settings.max_frames_per_second, now).map(Box::new),
             leaving: None,
             farewell: None,
@@ -103,7 +107,7 @@ impl<'a> Session<'a> {
         while !is_dry && !turn.is_over() {
             match self.go_on(cx, &mut turn) {
                 Ok(is_busy) => is_dry = !is_busy,
-                Err(end) => return Poll::Ready(end),
+                Err(end) => return Poll::Ready(self.end(end)),
             }
             self.account(opened);
         }
@@ -116,7 +120,7 @@ impl<'a> Session<'a> {
         if timer.as_mut().poll(cx).is_ready() {
             self.is_rearmed = true;
             if let Err(end) = self.ring(is_dry) {
-                return Poll::Ready(end);
+                return Poll::Ready(self.end(end));
             }
             cx.waker().wake_by_ref();
         }
@@ -132,14 +136,23 @@ impl<'a> Session<'a> {
     }
 
     /// What is left when the socket is done with: messages that are being handled, and those that the client sent before
-    /// its close frame.
-    pub(super) fn into_rest(self, end: &End) -> (Handling<'a>, VecDeque<Payload>) {
+    /// its close frame.    /// What it holds counts until the last is dropped.
+    pub(super) fn into_rest(self, end: &End) -> (Handling<'a>, VecDeque<Payload>, Inbound) {
         let ahead = if end.is_by_client() {
             self.ahead
         } else {
             VecDeque::new()
         };
-        (self.handling, ahead.into_iter().map(payload).collect())
+        let rest = ahead.into_iter().map(payload).collect();
+        (self.handling, rest, self.inbound)
+    }
+
+    /// Once a farewell has begun it says how the session ends, whatever becomes of the socket.
+    fn end(&mut self, end: End) -> End {
+        match self.farewell.take() {
+            Some(farewell) if end.is_loss() => farewell.end,
+            _ => end,
+        }
     }
 
     /// One look at everything. Whether there may be more to do at once.
@@ -149,7 +162,11 @@ impl<'a> Session<'a> {
         is_busy |= self.begin_ahead();
         self.handling.release_answers();
         self.leave();
-        self.write(cx)?;
+        // Room in the queue may let the next message begin.
+        is_busy |= self.write(cx) && !self.ahead.is_empty();
+        if let Some(cause) = self.broken.take_if(|_| self.farewell.is_some()) {
+            return Err(End::Lost(cause));
+        }
         is_busy |= match &mut self.farewell {
             None => self.read(cx, turn)?,
             Some(farewell) => {
@@ -223,10 +240,19 @@ impl<'a> Session<'a> {
     /// A close that was asked for begins, behind the answers that it waits for.
     fn leave(&mut self) {
         let is_empty = self.handling.is_empty();
+        if self.farewell.is_some() {
+            return;
+        }
         if let Some(leaving) = self.leaving.take_if(|leaving| !leaving.is_patient || is_empty) {
             let Ending { code, reason, .. } = *leaving;
             let close = Frame::close(code, &reason);
-            self.say_farewell(End::Closed(code, reason), close, Until::ClientCloses);
+            // The rest of a long message is not kept only to find the client's close frame behind it.
+            let until = if self.reader.is_in_message() {
+                Until::SocketEnds
+            } else {
+                Until::ClientCloses
+            };
+            self.say_farewell(End::Closed(code, reason), close, until);
         }
     }
 
@@ -241,18 +267,33 @@ impl<'a> Session<'a> {
         self.is_rearmed = true;
         self.farewell = Some(Box::new(Farewell::new(end, until)));
     }
+    /// Writes what waits. Whether anything was written.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
+        match self.try_write(cx) {
+            Ok(has_written) => has_written,
+            Err(error) => {
+                // What the client sent before may still be there to be read, its close frame too.
+                self.broken = Some(error.to_string());
+                self.send_queue.shut(false);
+                self.is_blocked = false;
+                true
+            }
+        }
+    }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        let lost = |error: std::io::Error| End::Lost(error.to_string());
+    fn try_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let socket = &mut self.socket;
         let drained = self
             .send_queue
             .drain(|plain, parts| socket.poll_write(cx, plain, parts));
-        let (drained, written) = drained.map_err(lost)?;
+        let (drained, written) = drained?;
         let mut is_blocked = drained == Drained::Blocked;
         if drained == Drained::Empty && (written > 0 || self.is_blocked) {
             is_blocked = match socket.poll_flush(cx) {
-                Poll::Ready(flushed) => flushed.map(|()| false).map_err(lost)?,
+                Poll::Ready(flushed) => flushed.map(|()| false)?,
                 Poll::Pending => true,
             };
         }
@@ -266,7 +307,7 @@ impl<'a> Session<'a> {
             self.is_rearmed |= self.deadlines.set_blocked(is_blocked, written > 0, self.now);
             self.is_blocked = is_blocked;
         }
-        Ok(())
+        Ok(written > 0)
     }
 
     /// Reads up to the next frame. Whether anything came.
@@ -274,10 +315,18 @@ impl<'a> Session<'a> {
         let most = self.readable();
         self.is_rearmed |= self.deadlines.set_deaf(most == 0 || self.is_blocked, self.now);
         if most == 0 {
-            return Ok(false);
+            return self
+                .broken
+                .take()
+                .map_or(Ok(false), |cause| Err(End::Lost(cause)));
         }
         let read = match self.reader.poll_next(cx, &mut self.socket, turn, most) {
-            Poll::Pending => return Ok(false),
+            Poll::Pending => {
+                return self
+                    .broken
+                    .take()
+                    .map_or(Ok(false), |cause| Err(End::Lost(cause)));
+            }
             Poll::Ready(read) => read,
         };
         self.deadlines.heard(self.now);
@@ -303,8 +352,9 @@ impl<'a> Session<'a> {
             self.retry_after(wait);
             return 0;
         }
-        let most = self.inbound.readable(self.now);
-        if most == 0 {
+        let is_in_message = self.reader.is_in_message();
+        let most = self.inbound.readable(is_in_message, self.now);
+        if most == 0 && is_in_message {
             self.retry_after(RETRY);
         }
         most
@@ -329,7 +379,12 @@ impl<'a> Session<'a> {
                 self.deadlines.message_ended();
                 self.deadlines.active(self.now);
                 // What comes behind our wish to close is not begun.
-                if self.leaving.is_none() {
+                if self.leaving.is_some() {
+                    return;
+                }
+                if self.ahead.is_empty() && !self.handling.is_full() && self.may_begin(data.len()) {
+                    self.handling.begin(payload(data));
+                } else {
                     self.ahead_bytes += data.len() + OVERHEAD;
                     self.ahead.push_back(data);
                 }
@@ -352,6 +407,10 @@ impl<'a> Session<'a> {
         }
         while let Some(due) = self.deadlines.due(self.now) {
             match due {
+                // A client that does not read is sent nothing more.
+                Due::Timer { plugin, name } if self.send_queue.bytes() >= self.settings.max_queue => {
+                    self.deadlines.set(plugin, name, Some(RETRY), self.now);
+                }
                 Due::Timer { plugin, name } => self.handling.time_out(&plugin, name),
                 Due::Ping => self.send_queue.ping(),
                 Due::Retry => {}

@@ -61,6 +61,8 @@ impl Sessions {
         };
         let mut dispatch = Dispatch::begin(self.plugins.chain(route), event);
         let mut postponed = Postponed::new();
+        // Once PHP is asked, it may count the client in: a shutdown waits until it hears that the client has gone.
+        let mut expected = None;
         let mut is_asked = false;
         loop {
             match dispatch.step() {
@@ -83,6 +85,7 @@ impl Sessions {
                     let outcome = match turn {
                         Some(Ok(turn)) => {
                             is_asked = true;
+                            expected.get_or_insert_with(|| self.close_events.expect_one());
                             turn.send(exchange.request).await
                         }
                         Some(Err(failure)) => Err(failure),
@@ -214,6 +217,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        let _expected = self.sessions.close_events.expect_one();
         self.leave();
         let sessions = &self.sessions;
         let event = Event::Close {

@@ -133,6 +133,7 @@ impl Reader {
         turn: &mut Turn,
     ) -> Poll<io::Result<usize>> {
         (self.ahead, self.decoded) = (Vec::new(), 0);
+        self.decoder.clear();
         let bytes = ready!(with_scratch(PIECE, |scratch| socket.poll_read(cx, scratch)))?;
         turn.read(bytes);
         Poll::Ready(Ok(bytes))

@@ -65,6 +65,11 @@ impl Decoder {
         Ok((start + size, incoming))
     }
 
+    /// Drops what is unfinished. Nothing that comes is to be decoded any more.
+    pub fn clear(&mut self) {
+        self.unfinished = None;
+    }
+
     /// Memory that is held for what is unfinished, in bytes.
     pub fn held(&self) -> usize {
         self.unfinished.as_ref().map_or(0, |unfinished| {

@@ -67,6 +67,9 @@ impl Flood {
     }
 }
 
+/// What is sent at a time: many frames, so that there are always more than are read in a turn.
+const PACKET: usize = 64 * 1024;
+
 /// A flood that goes on.
 pub(super) struct Running {
     is_over: Arc<AtomicBool>,
@@ -77,8 +80,8 @@ impl Running {
     /// Sends a frame again and again by each of these sockets, from a thread of its own: until it is told to stop, and at
     /// least so often.
     pub(super) fn begin(mut sockets: Vec<TcpStream>, frame: &[u8], least: usize) -> Self {
-        const PACKET: usize = 50;
-        let packet = frame.repeat(PACKET);
+        let frames = PACKET / frame.len();
+        let packet = frame.repeat(frames);
         let is_over = Arc::new(AtomicBool::new(false));
         let stop = is_over.clone();
         let thread = thread::spawn(move || {
@@ -86,7 +89,7 @@ impl Running {
             while sent < least || !stop.load(Ordering::Relaxed) {
                 for socket in &mut sockets {
                     socket.write_all(&packet).expect("the gateway reads on");
-                    sent += PACKET;
+                    sent += frames;
                 }
             }
             sockets
@@ -112,7 +115,7 @@ fn blocking(socket: TcpStream) -> TcpStream {
     socket.set_nonblocking(false).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     // What waits in kernels is short, so that a flood ends soon after its last frame is sent.
-    SockRef::from(&socket).set_send_buffer_size(16 * 1024).unwrap();
+    SockRef::from(&socket).set_send_buffer_size(PACKET).unwrap();
     socket
 }
 

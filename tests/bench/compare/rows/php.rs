@@ -42,7 +42,7 @@ pub async fn rows() -> Vec<Row> {
         request: wire::post(
             &format!("/{SCRIPT}"),
             "application/x-www-form-urlencoded",
-            &wire::form(TEXT),
+            wire::form(TEXT),
         ),
         answer: TEXT.into(),
         whole: wire::whole_http,
