@@ -146,7 +146,7 @@ async fn publications(counts: &mut Counts) {
     let publication = wire::post(
         "/send",
         "application/json",
-        &format!("{{\"topic\":\"news\",\"message\":\"{TEXT}\"}}"),
+        format!("{{\"topic\":\"news\",\"message\":\"{TEXT}\"}}"),
     );
     let mut publish = || {
         let mut door = TcpStream::connect(profiled.gateway.push).unwrap();

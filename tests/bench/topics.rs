@@ -150,6 +150,9 @@ fn subscribe<'a>(
     );
 }
 
+/// What a connection does in a loop while its clock runs.
+type Turn<'a> = dyn Fn(&mut Clock) + Sync + 'a;
+
 /// What is published reaches everyone once. Both ways and the bare queues in turn, so that a machine that is busy for a
 /// moment disturbs all alike.
 fn compare(what: &str, clients: &[Client], runtime: &Runtime, publish: &dyn Fn() -> Vec<Publishing>) {
@@ -230,7 +233,7 @@ fn come_and_go(registry: &Arc<Registry>, clients: &[Client]) {
         assert!(published.recipients >= clients.len());
         started.elapsed()
     };
-    let turns: [(_, &(dyn Fn(&mut Clock) + Sync)); 2] = [(PLAIN, &of_topic), (EVERYONE, &of_everyone)];
+    let turns: [(_, &Turn<'_>); 2] = [(PLAIN, &of_topic), (EVERYONE, &of_everyone)];
     for (topic, turn) in turns {
         let (mut alone, mut beside, mut publications) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..PUBLICATIONS {
