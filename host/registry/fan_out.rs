@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, yield_now};
 
 use super::subscribers::{Chunk, Snapshot, Subscriber};
-use super::topic::Topic;
 use super::{Entry, Position, Published, lock};
 use crate::config::SlowClients;
 use crate::send_queue::{Outgoing, Publication, Refused};
@@ -29,6 +28,12 @@ const TURN_BYTES: usize = 256 * 1024;
 pub(super) struct Line {
     waiting: VecDeque<Box<Job>>,
     is_running: bool,
+}
+
+/// A topic, as far as it is delivered in.
+pub(super) trait Source: Send + Sync {
+    /// What is to be delivered next; none ends the run.
+    fn next_job(&self) -> Option<Box<Job>>;
 }
 
 /// A publication, and who gets it.
@@ -58,7 +63,7 @@ pub enum Publishing {
 #[must_use]
 pub(super) enum Accepted {
     /// It is the first: nobody delivers in this topic now.
-    Run(Arc<Topic>, Box<Job>),
+    Run(Arc<dyn Source>, Box<Job>),
     /// It waits for others.
     Waits(oneshot::Receiver<Published>),
 }
@@ -68,7 +73,7 @@ pub(super) const TOO_SLOW: u16 = 1008;
 
 impl Line {
     /// Gives a publication its place. Called under the lock of the topic.
-    pub(super) fn accept(&mut self, topic: &Arc<Topic>, mut job: Box<Job>) -> Accepted {
+    pub(super) fn accept(&mut self, topic: &Arc<impl Source + 'static>, mut job: Box<Job>) -> Accepted {
         if self.is_running {
             let (done, later) = oneshot::channel();
             job.done = Some(done);
@@ -111,7 +116,7 @@ impl Accepted {
 }
 
 /// Delivers what has come to wait meanwhile, unless that is much.
-fn run_waiting(topic: Arc<Topic>, mut delivered: usize) {
+fn run_waiting(topic: Arc<dyn Source>, mut delivered: usize) {
     while let Some(job) = topic.next_job() {
         delivered += job.subscribers.count;
         match Handle::try_current() {
@@ -128,7 +133,7 @@ fn run_waiting(topic: Arc<Topic>, mut delivered: usize) {
 }
 
 /// Delivers one publication after the other on all workers.
-async fn deliver_all(topic: Arc<Topic>, first: Box<Job>) {
+async fn deliver_all(topic: Arc<dyn Source>, first: Box<Job>) {
     let mut next = Some(first);
     while let Some(job) = next {
         let job: Arc<Job> = job.into();

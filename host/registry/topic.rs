@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::fan_out::{Accepted, Job, Line, TOO_SLOW};
+use super::fan_out::{Accepted, Job, Line, Source, TOO_SLOW};
 use super::history::{History, Retention};
 use super::position::Position;
 use super::subscribers::{Subscriber, Subscribers};
@@ -201,11 +201,6 @@ impl Topic {
         Some(state.line.accept(self, Box::new(job)))
     }
 
-    /// What is to be delivered next; none ends the run.
-    pub(super) fn next_job(&self) -> Option<Box<Job>> {
-        lock(&self.state).line.next()
-    }
-
     /// Forgets what is too old. Whether the topic is not needed any more: it is gone then.
     pub(super) fn expire(&self, now: Instant, kept: &AtomicUsize) -> bool {
         let mut state = lock(&self.state);
@@ -243,6 +238,12 @@ impl Topic {
             .map(|subscriber| (subscriber.name().clone(), 1));
         members.extend(unnamed.take(limit - members.len()));
         members
+    }
+}
+
+impl Source for Topic {
+    fn next_job(&self) -> Option<Box<Job>> {
+        lock(&self.state).line.next()
     }
 }
 

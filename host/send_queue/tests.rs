@@ -85,7 +85,12 @@ fn what_was_published_makes_room_oldest_first_and_what_was_sent_does_not() {
         Err(Refused::Full),
         "the message of its own stays"
     );
-    assert_eq!(written(&queue, usize::MAX), wire(&[text(20)]));
+    let kept = [text(20), text(130)];
+    assert_eq!(
+        written(&queue, usize::MAX),
+        wire(&kept),
+        "and nothing goes for what cannot fit"
+    );
 }
 
 #[test]

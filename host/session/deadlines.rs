@@ -330,7 +330,9 @@ mod tests {
         assert_eq!(deadlines.due(start + 1009 * SECOND), None);
         assert_eq!(deadlines.due(start + 1010 * SECOND), Some(Due::Dead));
         deadlines.heard(start + 1011 * SECOND);
-        assert_eq!(deadlines.due(start + 1012 * SECOND), None);
+        assert_eq!(deadlines.due(start + 1012 * SECOND), Some(Due::Ping));
+        deadlines.heard(start + 1013 * SECOND);
+        assert_eq!(deadlines.due(start + 1013 * SECOND), None);
         assert_eq!(
             deadlines.due(start + 1014 * SECOND),
             Some(Due::Message),

@@ -150,9 +150,6 @@ fn subscribe<'a>(
     );
 }
 
-/// What a connection does in a loop while its clock runs.
-type Turn<'a> = dyn Fn(&mut Clock) + Sync + 'a;
-
 /// What is published reaches everyone once. Both ways and the bare queues in turn, so that a machine that is busy for a
 /// moment disturbs all alike.
 fn compare(what: &str, clients: &[Client], runtime: &Runtime, publish: &dyn Fn() -> Vec<Publishing>) {
@@ -206,6 +203,9 @@ async fn published(publishing: Publishing) -> Published {
     }
 }
 
+/// What a connection does in a loop while its clock runs.
+type Turn<'a> = dyn Fn(&mut Clock) + Sync + 'a;
+
 /// How long a join and a leave take, by another thread, while a publication is being delivered to everyone else: as long as
 /// the topic is locked, and they wait. One processor is left to that thread, as far as others leave it.
 fn come_and_go(registry: &Arc<Registry>, clients: &[Client]) {
@@ -257,7 +257,7 @@ fn come_and_go(registry: &Arc<Registry>, clients: &[Client]) {
 }
 
 /// Takes turns on a thread of their own for as long as something else lasts. Gives how long each took.
-fn meanwhile(turn: &(dyn Fn(&mut Clock) + Sync), run: impl FnOnce()) -> Vec<Wait> {
+fn meanwhile(turn: &Turn<'_>, run: impl FnOnce()) -> Vec<Wait> {
     let (has_begun, is_over) = (Barrier::new(2), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

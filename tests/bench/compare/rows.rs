@@ -26,7 +26,7 @@ pub fn all() -> Vec<(&'static str, BoxFuture<'static, Vec<Row>>)> {
     vec![
         ("php", php::rows().boxed()),
         ("echo", echo::rows().boxed()),
-        ("publish", publish::text().boxed()),
+        ("publish-text", publish::text().boxed()),
         ("publish-json", publish::json().boxed()),
         ("publish-compressed", publish::compressed().boxed()),
         ("swap", swap::rows().boxed()),
