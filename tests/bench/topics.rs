@@ -278,7 +278,8 @@ fn meanwhile(turn: &Turn<'_>, run: impl FnOnce()) -> Vec<Wait> {
 }
 
 /// How long something took. On a busy machine others get the processor in the middle of it, which is not the lock's doing:
-/// so what the thread itself did counts, and whether it went to sleep by itself, which it does for a lock alone.
+/// so what the thread itself did counts, and whether it went to sleep by itself. Here it does that for a lock alone: of the
+/// topic, of a queue, or of the allocator.
 struct Wait {
     took: Duration,
     /// Of it, on a processor.

@@ -140,6 +140,9 @@ async fn time_echoes(neighbour: &mut Client, times: &mut Vec<Duration>) {
     }
 }
 
+/// A delay below this is not one that a neighbour notices.
+const NOTICED: Duration = Duration::from_millis(1);
+
 async fn costs_nothing_and_disturbs_nobody(flood: Flood, clients: usize) {
     let gateway = gateway("ping-interval = 0").await;
     let mut watcher = gateway.connect_to("/ws?next;subscribe:floods;reply:in").await;
@@ -180,8 +183,9 @@ async fn costs_nothing_and_disturbs_nobody(flood: Flood, clients: usize) {
     );
     // Answers that pile up would be 26 MB.
     assert!(more < 20_000_000, "{more} bytes");
-    // A session that reads on as long as something comes keeps a thread for itself.
-    assert!(here < 10 * elsewhere.max(quiet), "{here:?}");
+    // A session that reads on as long as something comes keeps a thread for itself: that was 110 ms and more. On a quiet
+    // machine an answer takes microseconds, and whatever shares its two cores multiplies that.
+    assert!(here < 10 * elsewhere.max(quiet).max(NOTICED), "{here:?}");
 }
 
 #[tokio::test]
