@@ -171,8 +171,9 @@ fn compare(what: &str, clients: &[Client], runtime: &Runtime, publish: &dyn Fn()
         assert_eq!(reached, clients.len());
     };
     let bare = || {
+        let message = message();
         for (_, _, send_queue) in clients {
-            send_queue.push(message().into()).expect("it fits");
+            send_queue.push(message.clone().into()).expect("it fits");
         }
     };
     let turns: [&dyn Fn(); 3] = [&here, &by_workers, &bare];
