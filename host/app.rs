@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::actions::Actions;
 use crate::close_events::CloseEvents;
 use crate::config::{Config, Listen, Schedule};
+use crate::memory;
 use crate::message::Connection;
 use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
@@ -154,6 +155,7 @@ impl App {
         ));
         tasks.spawn(expire(actions.registry.clone()));
         tasks.spawn(relieve(actions.clone()));
+        tasks.spawn(give_memory_back(actions.registry.clone()));
         let delivering = tokio::spawn(sessions.close_events.clone().run());
         stop.await;
         tasks.abort_all();
@@ -162,7 +164,12 @@ impl App {
         // Half of the grace period to send everyone away, a quarter for answers, the rest for close frames and close events.
         let grace = sessions.settings.load().grace;
         let (spread, patience) = (spread.min(grace / 2), grace / 4);
-        actions.registry.close_all(spread, patience).await;
+        sessions.close_events.stop_pacing();
+        let closing = actions.registry.close_all(spread, patience);
+        if tokio::time::timeout(grace - grace / 8, closing).await.is_err() {
+            // PHP must hear of those who do not answer the close frame, too.
+            actions.registry.cut_all();
+        }
         // Those who went before the shutdown are waited for no longer than those who were still there.
         if tokio::time::timeout(patience, sessions.close_events.drained())
             .await
@@ -302,6 +309,29 @@ async fn relieve(actions: Arc<Actions>) {
     };
     let registry = &actions.registry;
     tokio::join!(registry.relieve_outgoing(tell), registry.relieve_inbound(tell));
+}
+
+/// Has the allocator give back what it keeps of a burst.
+async fn give_memory_back(registry: Arc<Registry>) {
+    /// Less than this is not worth the time.
+    const MUCH: usize = 16 * 1024 * 1024;
+    let mut ticks = tokio::time::interval(EXPIRY);
+    let mut peak = 0;
+    loop {
+        ticks.tick().await;
+        let budgets = [registry.inbound(), &registry.outgoing().budget];
+        let used: usize = budgets.iter().map(|budget| budget.used()).sum();
+        peak = budgets
+            .iter()
+            .map(|budget| budget.take_peak())
+            .sum::<usize>()
+            .max(peak);
+        if peak > MUCH && used < peak / 4 {
+            peak = used;
+            // It takes milliseconds, with the locks of the allocator.
+            drop(tokio::task::spawn_blocking(memory::give_back).await);
+        }
+    }
 }
 
 async fn expire(registry: Arc<Registry>) {

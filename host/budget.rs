@@ -4,7 +4,7 @@
 //! that clients who hold little are not disturbed when others have used the budget up, and touch nothing that is shared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -16,6 +16,12 @@ pub const FREE: usize = 4 * 1024;
 pub struct Budget {
     used: AtomicUsize,
     limit: AtomicUsize,
+    /// Bytes that are to come although there is little room.
+    reserved: AtomicUsize,
+    /// The most that was used since this was last asked.
+    peak: AtomicUsize,
+    /// Grows whenever somebody is done with something long.
+    progress: AtomicU32,
     /// It was used up by more than its limit: somebody has to make room.
     exceeded: Notify,
 }
@@ -41,12 +47,35 @@ impl Drop for Held {
     }
 }
 
+/// Room for bytes that are to come, until it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Budget {
     /// At most so many bytes.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
+            reserved: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            progress: AtomicU32::new(0),
             exceeded: Notify::new(),
         })
     }
@@ -71,9 +100,32 @@ impl Budget {
         self.used().saturating_sub(self.limit())
     }
 
-    /// Whether so many bytes more would be within the limit.
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.used().saturating_add(bytes) <= self.limit()
+    /// The most that was used since this was last asked.
+    pub fn take_peak(&self) -> usize {
+        self.peak.swap(self.used(), Ordering::Relaxed)
+    }
+
+    /// Sets room aside for so many bytes that are to come, unless more than an eighth of the budget would be set
+    /// aside, or more than three quarters of it used.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        // Made first, so that what is refused is given back.
+        let reservation = Reservation {
+            budget: self.clone(),
+            bytes,
+        };
+        let reserved = self.reserved.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let eighth = self.limit() / 8;
+        (reserved <= eighth && self.used() + reserved <= 6 * eighth).then_some(reservation)
+    }
+
+    /// Somebody is done with something long: those who wait for room need not lose their patience.
+    pub fn advance(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Differs from what it was if somebody has been done with something long meanwhile.
+    pub fn progress(&self) -> u32 {
+        self.progress.load(Ordering::Relaxed)
     }
 
     /// Waits until somebody goes beyond the limit, or asks for room by [`Budget::ask_for_room`]. One who waits is enough.
@@ -86,6 +138,15 @@ impl Budget {
         self.exceeded.notify_one();
     }
 
+    /// Holds so many bytes, if they are within the limit beside those that are to come.
+    pub fn try_hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        self.try_take(bytes, reserved).then(|| Held {
+            budget: self.clone(),
+            bytes,
+        })
+    }
+
     /// Holds so many bytes, whatever the limit says.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.take(bytes);
@@ -96,19 +157,24 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) {
-        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit() {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(used, Ordering::Relaxed);
+        if used > self.limit() {
             self.exceeded.notify_one();
         }
     }
 
-    /// Takes bytes if they are within the limit.
-    fn try_take(&self, bytes: usize) -> bool {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let fits = used <= self.limit();
-        if !fits {
-            self.give_back(bytes);
+    /// Takes bytes if they are within the limit beside others.
+    fn try_take(&self, bytes: usize, others: usize) -> bool {
+        let limit = self.limit().saturating_sub(others);
+        let more = |used: usize| used.checked_add(bytes).filter(|more| *more <= limit);
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if let Ok(before) = taken {
+            self.peak.fetch_max(before + bytes, Ordering::Relaxed);
         }
-        fits
+        taken.is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -127,7 +193,7 @@ impl Share {
         let more = counted(self.bytes + bytes) - self.counted;
         if self.bytes == 0 {
             take(budget, more);
-        } else if more > 0 && !budget.try_take(more) {
+        } else if more > 0 && !budget.try_take(more, 0) {
             return false;
         }
         self.bytes += bytes;
@@ -194,6 +260,21 @@ mod tests {
             share.set(0, &budget);
         }
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn an_eighth_may_be_reserved() {
+        let budget = Budget::new(800);
+        let first = budget.reserve(80);
+        assert!(first.is_some() && budget.try_hold(720).is_some() && budget.try_hold(721).is_none());
+        assert!(budget.reserve(21).is_none());
+        assert!(budget.reserve(20).is_some(), "what is refused is not kept");
+        drop(first);
+        let held = budget.hold(550);
+        assert!(budget.reserve(51).is_none(), "it must fit beside what is used");
+        assert!(budget.reserve(50).is_some());
+        drop(held);
+        assert_eq!((budget.take_peak(), budget.take_peak()), (720, 0));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 //! was lost.
 //!
 //! They wait in a queue that is bounded in length and in bytes, and leave it at a bounded rate, a few at a time, so that ten
-//! thousand clients that go at once do not take PHP-FPM away from those that stay. A request that fails is retried with growing pauses, with the
-//! same `Idempotency-Key`, until it is answered or given up. The plugin is told the outcome once.
+//! thousand clients that go at once do not take PHP-FPM away from those that stay. A request that fails is retried with
+//! growing pauses, with the same `Idempotency-Key`, until it is answered or given up. The plugin is told the outcome once.
 //!
 //! The queue is in memory: its contents are lost if the process dies. `/connections` tells who is really connected.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +39,8 @@ pub struct CloseEvents {
     /// Nothing is waiting or under way.
     emptied: Notify,
     serial: AtomicU64,
+    /// Nobody stays for whom PHP would have to be spared.
+    is_unpaced: AtomicBool,
 }
 
 /// Something is under way that may add to the queue.
@@ -85,6 +87,7 @@ impl CloseEvents {
             added: Notify::new(),
             emptied: Notify::new(),
             serial: AtomicU64::new(0),
+            is_unpaced: AtomicBool::new(false),
         })
     }
 
@@ -207,6 +210,11 @@ impl CloseEvents {
         format!("close-{:x}-{serial:x}", began.as_millis())
     }
 
+    /// From now on the rate does not count: the gateway shuts down.
+    pub fn stop_pacing(&self) {
+        self.is_unpaced.store(true, Ordering::Relaxed);
+    }
+
     /// Delivers close events, forever.
     pub async fn run(self: Arc<Self>) {
         let permits = Arc::new(Semaphore::new(IN_FLIGHT));
@@ -216,7 +224,9 @@ impl CloseEvents {
                 return;
             };
             let close_event = self.next().await;
-            tokio::time::sleep_until(next.into()).await;
+            if !self.is_unpaced.load(Ordering::Relaxed) {
+                tokio::time::sleep_until(next.into()).await;
+            }
             next = next.max(Instant::now()) + Duration::from_secs(1) / self.settings.load().rate;
             let close_events = self.clone();
             tokio::spawn(async move {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aileron::app::{self, App, Control};
 use aileron::config::{Config, ConfigError, Overrides};
+use aileron::memory;
 use aileron::metrics::Metrics;
 use aileron::registry::Registry;
 use aileron::service;
@@ -49,6 +50,7 @@ const BAD_CONFIGURATION: u8 = 64;
 const NARRATION: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    memory::prepare();
     let arguments = Arguments::parse();
     let default_file = Some(Path::new("aileron.toml")).filter(|file| file.exists());
     let file = arguments.config.as_deref().or(default_file);
@@ -69,11 +71,21 @@ fn main() -> ExitCode {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), file = ?file.unwrap_or(Path::new("none")), "configuration read");
     match arguments.command {
         Some(Command::Check) => check(&config),
-        None => match tokio::runtime::Runtime::new() {
+        None => match runtime() {
             Ok(runtime) => runtime.block_on(run(config, file, load)),
             Err(error) => fail(&error, 1),
         },
     }
+}
+
+/// A thread for each processor.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        // After so many turns of sessions a thread looks at what has come for others. By default that is 61: while clients
+        // flood the gateway, everybody else would wait for milliseconds.
+        .event_interval(2)
+        .enable_all()
+        .build()
 }
 
 async fn run(

@@ -367,6 +367,13 @@ impl Registry {
         }
     }
 
+    /// Ends all connections that are left, without waiting for anybody.
+    pub fn cut_all(&self) {
+        for entry in &self.connections {
+            entry.send_queue.cut(GOING_AWAY, SHUTDOWN);
+        }
+    }
+
     async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();

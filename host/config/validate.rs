@@ -297,20 +297,21 @@ impl Validator<'_> {
             .map_err(|problem| self.source.error(Some(span), problem))
     }
 
-    /// A message must fit into the half that is for reading, and the form of it into the rest.
+    /// Where half is used up, one message more must come to its end within an eighth, and the form of it must fit into the
+    /// last quarter: see `session::inbound`.
     fn max_inbound(
         &self,
         raw: Option<toml::Spanned<types::Bytes>>,
         max_message: usize,
     ) -> Result<usize, ConfigError> {
         const DEFAULT: usize = 256 * 1024 * 1024;
-        let least = max_message.saturating_mul(4);
+        let least = max_message.saturating_mul(16);
         match raw {
             None => Ok(DEFAULT.max(least)),
             Some(raw) if raw.get_ref().0 < least => {
                 let problem = format!(
-                    "`max-inbound` must be at least four times `max-message`, {least} bytes: a message needs room for itself \
-                     and for the form that PHP gets"
+                    "`max-inbound` must be at least 16 times `max-message`, {least} bytes: beside what has \
+                     come in, a message needs room for itself and for the form that PHP gets"
                 );
                 Err(self.source.error(Some(raw.span()), problem))
             }

@@ -37,6 +37,7 @@ pub(super) enum Reached {
     Connections,
     ConnectionsPerAddress,
     HandshakesPerSecond,
+    Inbound,
 }
 
 impl Limiter {
@@ -119,6 +120,7 @@ impl Reached {
             Self::Connections => "max-connections",
             Self::ConnectionsPerAddress => "max-connections-per-address",
             Self::HandshakesPerSecond => "max-handshakes-per-second",
+            Self::Inbound => "max-inbound",
         }
     }
 }
@@ -129,6 +131,10 @@ impl IntoResponse for Reached {
         match self {
             Self::Connections => {
                 let text = format!("all connections are taken (`{key}`); try again later\n");
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response()
+            }
+            Self::Inbound => {
+                let text = format!("there is no room for so long a head now (`{key}`); try again later\n");
                 (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response()
             }
             Self::ConnectionsPerAddress => {

@@ -18,11 +18,12 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::convert::{to_headers, to_http, to_request};
-use super::limits::ClientPermit;
+use super::limits::{ClientPermit, Reached};
 use super::log_limit::LogLimit;
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
 use super::{Gateway, Request, Settings};
+use crate::budget::{FREE, Held};
 use crate::config::{ClientIds, Origins, Route};
 use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
@@ -58,8 +59,10 @@ pub(super) async fn upgrade(
             return refusal.into_response();
         }
     };
-    let permit = match gateway.limiter.admit(&settings.limits, client, Instant::now()) {
-        Ok(permit) => permit,
+    let admitted = gateway.limiter.admit(&settings.limits, client, Instant::now());
+    let admitted = admitted.and_then(|permit| Ok((permit, hold_head(&gateway, request.headers())?)));
+    let (permit, held) = match admitted {
+        Ok(admitted) => admitted,
         Err(reached) => {
             let limit = reached.key();
             metrics.handshake(limit);
@@ -77,8 +80,9 @@ pub(super) async fn upgrade(
         let offers = head.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
         negotiate(offers.filter_map(|offer| offer.to_str().ok()))
     });
-    let (opened, permit) = match admit(&gateway, route, upstream, connection, &head, permit).await {
-        Ok(opened) => opened,
+    let admitted = admit(&gateway, route, upstream, connection, &head, (permit, held)).await;
+    let (opened, permit) = match admitted {
+        Ok(admitted) => admitted,
         Err(response) => {
             metrics.handshake("plugin");
             tracing::info!(%client, status = response.status, path = head.uri.path(), "handshake refused");
@@ -108,6 +112,23 @@ pub(super) async fn upgrade(
     response
 }
 
+/// A head of more than a little counts as what comes in while it is decided about: there are a few copies of it.
+fn hold_head(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Held>, Reached> {
+    const COPIES: usize = 4;
+    let sizes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    let bytes = COPIES * sizes.sum::<usize>();
+    if bytes <= FREE {
+        return Ok(None);
+    }
+    let inbound = gateway.sessions.actions.registry.inbound();
+    if inbound.used() > inbound.limit() / 2 {
+        return Err(Reached::Inbound);
+    }
+    Ok(Some(inbound.hold(bytes)))
+}
+
 /// Lets the client in, or not. Once plugins have asked PHP, that goes on even if the client goes away, and keeps the permit
 /// until it is done.
 async fn admit(
@@ -116,7 +137,7 @@ async fn admit(
     upstream: usize,
     connection: Arc<Connection>,
     head: &Parts,
-    permit: ClientPermit,
+    (permit, held): (ClientPermit, Option<Held>),
 ) -> Result<(Opened, ClientPermit), message::Response> {
     let sessions = gateway.sessions.clone();
     if !sessions.asks_for_handshake(route, &connection) {
@@ -127,8 +148,9 @@ async fn admit(
     // Dropped together with this future when the client goes away.
     let (_here, gone) = oneshot::channel();
     let admitting = async move {
-        let opened = sessions.admit(connection, request, route, upstream, gone).await?;
-        Ok((opened, permit))
+        let opened = sessions.admit(connection, request, route, upstream, gone).await;
+        drop(held);
+        Ok((opened?, permit))
     };
     tokio::spawn(admitting).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a handshake was not decided");

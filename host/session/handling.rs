@@ -7,10 +7,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::inbound::FORM;
 use super::pipeline::{Pipeline, Ticket};
 use super::waiting::Waiting;
 use super::{Opened, Sessions};
 use crate::actions::{self, Performed};
+use crate::budget::FREE;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Action, Connection, Effect, Event, Exchange, Payload};
 use crate::send_queue::SendQueue;
@@ -24,6 +26,7 @@ pub(super) struct Handling<'a> {
     upstream: usize,
     pipeline: Pipeline<Frame>,
     waiting: Waiting<'a>,
+    has_finished_long: bool,
 }
 
 impl<'a> Handling<'a> {
@@ -37,6 +40,7 @@ impl<'a> Handling<'a> {
             upstream: opened.upstream,
             pipeline: Pipeline::new(limit),
             waiting: Waiting::default(),
+            has_finished_long: false,
         }
     }
 
@@ -55,6 +59,11 @@ impl<'a> Handling<'a> {
     /// Bytes that are held for it.
     pub(super) fn bytes(&self) -> usize {
         self.pipeline.bytes()
+    }
+
+    /// Whether a message that held more than a little has been done with since this was last asked.
+    pub(super) fn has_finished_long(&mut self) -> bool {
+        std::mem::take(&mut self.has_finished_long)
     }
 
     /// A message comes in: mostly it is done with here and now, or waits for an upstream.
@@ -92,7 +101,7 @@ impl<'a> Handling<'a> {
             has_resumed = true;
             match dispatch {
                 Some(dispatch) => self.advance(ticket, dispatch),
-                None => self.pipeline.finish(ticket),
+                None => self.done_with(ticket),
             }
         }
         has_resumed
@@ -157,6 +166,8 @@ impl<'a> Handling<'a> {
                     return;
                 }
                 Step::Wait(result) => {
+                    // A slow plugin makes the request elsewhere.
+                    self.pipeline.hold(ticket, (1 + FORM) * dispatch.size());
                     self.waiting.push(async move {
                         dispatch.decided(result.await.ok());
                         (ticket, Some(dispatch))
@@ -164,11 +175,15 @@ impl<'a> Handling<'a> {
                     return;
                 }
                 Step::Done => {
-                    self.pipeline.finish(ticket);
+                    self.done_with(ticket);
                     return;
                 }
             }
         }
+    }
+
+    fn done_with(&mut self, ticket: Ticket) {
+        self.has_finished_long |= self.pipeline.finish(ticket) > FREE;
     }
 
     /// Answers a message. What was sent to this connection before leaves before it.
@@ -196,11 +211,9 @@ async fn ask(
     let upstreams = shared.actions.upstreams.load_full();
     let turn = {
         let mut turn = pin!(actions::turn(&upstreams, dispatch.flow(), default, &exchange));
-        poll_fn(|cx| {
-            if send_queue.is_lost() {
-                return Poll::Ready(None);
-            }
-            turn.as_mut().poll(cx).map(Some)
+        poll_fn(|cx| match turn.as_mut().poll(cx) {
+            Poll::Pending if send_queue.is_lost() => Poll::Ready(None),
+            turn => turn.map(Some),
         })
         .await
     };

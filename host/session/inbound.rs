@@ -1,17 +1,19 @@
 //! What a session holds of what has come in, within what all of them may hold (`max-inbound`): its handshake, unfinished
 //! messages, what is read ahead, and what is being handled, with the requests that PHP gets.
 //!
-//! When half of the budget is used up, clients who hold more than a little are not read from any more; the other half is for
-//! handling what is there. Who may not go on for a while asks for room, and whoever holds most is closed.
+//! When half of the budget is used up, clients who hold more than a little are not read from any more, except for a few at a
+//! time, up to three quarters: their messages come to an end, so that somebody always goes on. The last quarter is for
+//! handling what is there. If a session may not go on for a while and nobody else is done with anything meanwhile, it asks
+//! for room, and whoever holds most is closed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Opened;
-use crate::budget::{Budget, FREE, Share};
+use crate::budget::{Budget, FREE, Held, Reservation, Share};
 
 /// A form is at most three times as long as the message in it: it is made only if there is room for it.
-const FORM: usize = 3;
+pub(super) const FORM: usize = 3;
 /// How long a session does without room before somebody has to make some.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -20,10 +22,26 @@ pub(super) struct Inbound {
     budget: Arc<Budget>,
     /// Bytes of the handshake.
     head: usize,
-    /// Since when there is no room to read.
-    unread: Option<Instant>,
-    /// Since when there is no room to handle a message.
-    unhandled: Option<Instant>,
+    /// Boxed: it is rare, and would lie idle in the memory of every connection.
+    shortage: Option<Box<Shortage>>,
+}
+
+/// What there is while there is little room.
+#[derive(Default)]
+struct Shortage {
+    /// For the rest of the message that has begun.
+    reservation: Option<Reservation>,
+    unread: Option<Wait>,
+    unhandled: Option<Wait>,
+    /// For the form of a message whose handling begins.
+    form: Option<Held>,
+}
+
+/// There is no room to go on. That there is some for a moment does not end it.
+struct Wait {
+    since: Instant,
+    /// Of the budget, then.
+    progress: u32,
 }
 
 impl Inbound {
@@ -32,8 +50,7 @@ impl Inbound {
             share: Share::default(),
             budget: budget.clone(),
             head,
-            unread: None,
-            unhandled: None,
+            shortage: None,
         }
     }
 
@@ -44,39 +61,93 @@ impl Inbound {
             self.share.set(bytes, &self.budget);
             opened.set_inbound(bytes);
         }
+        // What the message really takes is counted now.
+        self.end(|shortage| shortage.form = None);
+        if let Some(reservation) = self.reservation() {
+            // Who has it and does not use it goes first.
+            opened.set_inbound(bytes + reservation.bytes());
+        }
     }
 
-    /// How many bytes may be read now. To be asked again after a while if there are none and a message has begun.
-    pub(super) fn readable(&mut self, is_in_message: bool, now: Instant) -> usize {
-        let most = if self.budget.used() <= self.budget.limit() / 2 {
-            usize::MAX
-        } else {
-            FREE.saturating_sub(self.share.bytes().saturating_sub(self.head))
-        };
-        if most > 0 {
-            self.unread = None;
-        } else if is_in_message {
-            ask_for_room(&mut self.unread, &self.budget, now);
+    fn reservation(&self) -> Option<&Reservation> {
+        self.shortage.as_ref()?.reservation.as_ref()
+    }
+
+    /// How many bytes may be read now. `missing` of the message that has begun, if one has: then this is to be asked again
+    /// after a while if there are none.
+    pub(super) fn readable(&mut self, missing: Option<usize>, now: Instant) -> usize {
+        if self.budget.used() <= self.budget.limit() / 2 || self.reservation().is_some() {
+            return usize::MAX;
         }
-        most
+        let little = FREE.saturating_sub(self.share.bytes().saturating_sub(self.head));
+        if little > 0 {
+            return little;
+        }
+        let Some(missing) = missing else {
+            return 0;
+        };
+        let shortage = self.shortage.get_or_insert_default();
+        shortage.reservation = self.budget.reserve(missing);
+        if shortage.reservation.is_some() {
+            return usize::MAX;
+        }
+        Wait::go_on(&mut shortage.unread, &self.budget, now);
+        0
+    }
+
+    /// The message that had begun is whole.
+    pub(super) fn message_ended(&mut self) {
+        self.end(|shortage| {
+            shortage.reservation = None;
+            shortage.unread = None;
+        });
     }
 
     /// Whether a message of so many bytes may be handled now. To be asked again after a while if not.
     pub(super) fn may_handle(&mut self, bytes: usize, now: Instant) -> bool {
-        let may_handle = bytes <= FREE || self.budget.has_room_for(FORM * bytes);
-        if may_handle {
-            self.unhandled = None;
-        } else {
-            ask_for_room(&mut self.unhandled, &self.budget, now);
+        if bytes <= FREE {
+            return true;
         }
-        may_handle
+        let shortage = self.shortage.get_or_insert_default();
+        shortage.form = self.budget.try_hold(FORM * bytes + FREE);
+        if shortage.form.is_some() {
+            shortage.unhandled = None;
+            return true;
+        }
+        Wait::go_on(&mut shortage.unhandled, &self.budget, now);
+        false
+    }
+
+    fn end(&mut self, what: impl FnOnce(&mut Shortage)) {
+        if let Some(shortage) = &mut self.shortage {
+            what(shortage);
+            self.shortage.take_if(|shortage| shortage.is_over());
+        }
+    }
+
+    /// A long message is done with.
+    pub(super) fn advance(&self) {
+        self.budget.advance();
     }
 }
 
-fn ask_for_room(since: &mut Option<Instant>, budget: &Budget, now: Instant) {
-    let since = *since.get_or_insert(now);
-    if now.duration_since(since) >= PATIENCE {
-        budget.ask_for_room();
+impl Shortage {
+    fn is_over(&self) -> bool {
+        self.reservation.is_none() && self.unread.is_none() && self.unhandled.is_none() && self.form.is_none()
+    }
+}
+
+impl Wait {
+    fn go_on(wait: &mut Option<Self>, budget: &Budget, now: Instant) {
+        let progress = budget.progress();
+        match wait {
+            Some(wait) if wait.progress == progress => {
+                if now.duration_since(wait.since) >= PATIENCE {
+                    budget.ask_for_room();
+                }
+            }
+            _ => *wait = Some(Self { since: now, progress }),
+        }
     }
 }
 

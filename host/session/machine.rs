@@ -136,7 +136,7 @@ impl<'a> Session<'a> {
     }
 
     /// What is left when the socket is done with: messages that are being handled, and those that the client sent before
-    /// its close frame.    /// What it holds counts until the last is dropped.
+    /// its close frame. What it holds counts until the last is dropped.
     pub(super) fn into_rest(self, end: &End) -> (Handling<'a>, VecDeque<Payload>, Inbound) {
         let ahead = if end.is_by_client() {
             self.ahead
@@ -195,6 +195,9 @@ impl<'a> Session<'a> {
             }
         }
         match ending {
+            Some(ending) if ending.is_cut && self.farewell.is_some() => {
+                return Err(End::Lost(ending.reason));
+            }
             Some(ending) if ending.is_cut => return Err(End::Closed(ending.code, ending.reason)),
             Some(ending) if self.farewell.is_none() => {
                 self.leaving = Some(Box::new(ending));
@@ -267,6 +270,7 @@ impl<'a> Session<'a> {
         self.is_rearmed = true;
         self.farewell = Some(Box::new(Farewell::new(end, until)));
     }
+
     /// Writes what waits. Whether anything was written.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         if self.broken.is_some() {
@@ -352,9 +356,9 @@ impl<'a> Session<'a> {
             self.retry_after(wait);
             return 0;
         }
-        let is_in_message = self.reader.is_in_message();
-        let most = self.inbound.readable(is_in_message, self.now);
-        if most == 0 && is_in_message {
+        let missing = self.reader.missing();
+        let most = self.inbound.readable(missing, self.now);
+        if most == 0 && missing.is_some() {
             self.retry_after(RETRY);
         }
         most
@@ -377,6 +381,7 @@ impl<'a> Session<'a> {
         match frame {
             Incoming::Message(data) => {
                 self.deadlines.message_ended();
+                self.inbound.message_ended();
                 self.deadlines.active(self.now);
                 // What comes behind our wish to close is not begun.
                 if self.leaving.is_some() {
@@ -431,6 +436,8 @@ impl<'a> Session<'a> {
                         "a message was not there in time (message-timeout)".to_owned(),
                     );
                 }
+                // Its answer is to come.
+                Due::Idle if !self.handling.is_empty() => self.deadlines.active(self.now),
                 Due::Idle => {
                     let timeout = heartbeat.idle_timeout.unwrap_or_default();
                     self.send_queue
@@ -440,7 +447,7 @@ impl<'a> Session<'a> {
                 Due::Aged => {
                     let age = heartbeat.max_age.unwrap_or_default();
                     self.send_queue
-                        .close(GOING_AWAY, &format!("older than {age:?}; connect again"));
+                        .close_patiently(GOING_AWAY, &format!("older than {age:?}; connect again"));
                     self.deadlines.rejuvenate();
                 }
             }
@@ -452,6 +459,9 @@ impl<'a> Session<'a> {
     fn account(&mut self, opened: &Opened) {
         let held = self.reader.held() + self.ahead_bytes + self.handling.bytes();
         self.inbound.hold(held, opened);
+        if self.handling.has_finished_long() {
+            self.inbound.advance();
+        }
     }
 }
 

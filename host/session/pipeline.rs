@@ -87,12 +87,15 @@ impl<T> Pipeline<T> {
         ticket.0 == self.first && self.slots.front().is_some_and(|slot| slot.answers.is_empty())
     }
 
-    /// A frame is done: the next one's answers may leave.
-    pub(super) fn finish(&mut self, ticket: Ticket) {
-        self.hold(ticket, 0);
-        if let Some(slot) = self.slot(ticket) {
-            slot.is_done = true;
-        }
+    /// A frame is done: the next one's answers may leave. Gives how many bytes were held for it.
+    pub(super) fn finish(&mut self, ticket: Ticket) -> usize {
+        let Some(slot) = self.slot(ticket) else {
+            return 0;
+        };
+        slot.is_done = true;
+        let bytes = std::mem::take(&mut slot.bytes);
+        self.bytes -= bytes;
+        bytes
     }
 
     /// The next answer that may leave now.

@@ -62,6 +62,20 @@ impl Turn {
         self.frames == 0 || self.bytes == 0
     }
 
+    fn take(&mut self, frame: &Incoming, inflates: bool) {
+        /// A message calls plugins.
+        const MESSAGE: usize = 4;
+        if let Incoming::Message(data) = frame {
+            self.frames = self.frames.saturating_sub(MESSAGE);
+            if inflates {
+                // A few bytes may have become very many.
+                self.read(data.len());
+            }
+        } else {
+            self.frames = self.frames.saturating_sub(1);
+        }
+    }
+
     fn read(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -88,6 +102,11 @@ impl Reader {
         self.decoder.is_in_message()
     }
 
+    /// How many bytes of it may still come; none if none has begun.
+    pub(super) fn missing(&self) -> Option<usize> {
+        self.decoder.missing()
+    }
+
     /// The next frame. At most `most` bytes are read at a time.
     pub(super) fn poll_next(
         &mut self,
@@ -108,7 +127,7 @@ impl Reader {
         }
         Poll::Ready(Ok(match frame {
             Some(frame) => {
-                turn.frames -= 1;
+                turn.take(&frame, self.decoder.inflates());
                 Read::Frame(frame)
             }
             None => Read::Part,

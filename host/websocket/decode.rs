@@ -65,6 +65,11 @@ impl Decoder {
         Ok((start + size, incoming))
     }
 
+    /// Whether messages may be longer than what comes of them.
+    pub fn inflates(&self) -> bool {
+        self.rules.inflates
+    }
+
     /// Drops what is unfinished. Nothing that comes is to be decoded any more.
     pub fn clear(&mut self) {
         self.unfinished = None;
@@ -83,6 +88,20 @@ impl Decoder {
         self.unfinished
             .as_ref()
             .is_some_and(|unfinished| unfinished.message.is_some() || unfinished.start.is_of_data())
+    }
+
+    /// How many bytes of the message that has begun may still come; none if none has.
+    pub fn missing(&self) -> Option<usize> {
+        let unfinished = self.unfinished.as_ref().filter(|_| self.is_in_message())?;
+        let is_last = |frame: &Header| !frame.is_control() && frame.is_final();
+        Some(match (&unfinished.message, unfinished.frame.filter(is_last)) {
+            (Some(message), _) if message.is_deflated() => self.rules.max_message,
+            (Some(_), Some(frame)) => frame.left,
+            (message, _) => {
+                let begun = message.as_ref().map_or(0, Message::len);
+                self.rules.max_message.saturating_sub(begun)
+            }
+        })
     }
 
     /// The header of the frame whose payload comes next, and where in `input` it comes. None: all was taken.

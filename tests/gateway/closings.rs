@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::support::{Client, Fpm, Frame, Gateway, QUICK, eventually, guest};
+use crate::support::{Bare, Client, Fpm, Frame, Gateway, QUICK, eventually, guest};
 
 #[tokio::test]
 async fn a_plugin_hears_how_each_connection_ended() {
@@ -229,4 +230,45 @@ async fn a_shutdown_tells_php_of_everyone_before_it_ends() {
         closed.iter().all(|note| note["form"]["code"] == "1001"),
         "{closed:?}"
     );
+}
+
+/// Clients that do not answer the close frame have five seconds for it, which may be more than the grace period.
+#[tokio::test]
+async fn php_hears_of_clients_that_ignore_a_shutdown_however_short_the_grace_period() {
+    const SILENT: usize = 50;
+    let (fpm, file) = application(4).await;
+    let config = format!(
+        "grace = \"3s\"\n[upstream]\n{}[plugins]\nbuilt-in = \"application\"\n[plugins.config.application]\nopen = false\n",
+        fpm.upstream("application.php")
+    );
+    let mut gateway = Gateway::start(&config).await;
+    let opening = (0..SILENT).map(|_| Bare::connect(gateway.clients, "/ws"));
+    let silent = join_all(opening).await;
+    gateway.process.signal("TERM");
+    assert_eq!(gateway.process.exit_code().await, Some(0));
+    assert_eq!(notes(&file, "close").len(), SILENT);
+    drop(silent);
+}
+
+/// The rate spares PHP for those who stay. At a shutdown nobody does.
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_the_rate_of_close_events() {
+    const GOING: usize = 200;
+    let (fpm, file) = application(4).await;
+    let config = format!(
+        "grace = \"20s\"\n[upstream]\n{}[plugins]\nbuilt-in = \"application\"\n[plugins.config.application]\nopen = false\n\
+         [closings]\nrate = 2\n",
+        fpm.upstream("application.php")
+    );
+    let mut gateway = Gateway::start(&config).await;
+    let opening = (0..GOING).map(|_| gateway.connect());
+    let going = join_all(opening).await;
+    gateway.process.signal("TERM");
+    let closing = going.into_iter().map(async |mut client| {
+        assert!(matches!(client.next().await, Frame::Close(1001, _)));
+        client.close().await;
+    });
+    join_all(closing).await;
+    assert_eq!(gateway.process.exit_code().await, Some(0));
+    assert_eq!(notes(&file, "close").len(), GOING);
 }

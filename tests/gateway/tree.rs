@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 20] = [
+const MAY_NAME: [(&str, &[&str]); 21] = [
     ("budget", &[]),
+    ("memory", &[]),
     ("message", &[]),
     ("metrics", &[]),
     ("config", &[]),
@@ -59,6 +60,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     (
         "server",
         &[
+            "budget",
             "message",
             "metrics",
             "config",

@@ -277,3 +277,23 @@ fn masks_begin_anywhere() {
         assert_eq!(header.left, 0);
     }
 }
+
+#[test]
+fn it_knows_how_much_of_a_message_may_still_come() {
+    let mut decoder = Decoder::new(Rules {
+        max_message: 1000,
+        ..RULES
+    });
+    assert_eq!(decoder.missing(), None);
+    let mut first = frame(0x01, [b'x'; 300]);
+    decoder.decode(&mut first).unwrap();
+    assert_eq!(decoder.missing(), Some(700), "as much as fits");
+    let mut last = frame(0x80, [b'x'; 200]);
+    decoder.decode(&mut last[..106]).unwrap();
+    assert_eq!(decoder.missing(), Some(100), "the rest of the last frame");
+    let mut ping = frame(0x89, "ping");
+    decoder.decode(&mut last[106..]).unwrap();
+    assert_eq!(decoder.missing(), None);
+    decoder.decode(&mut ping[..3]).unwrap();
+    assert_eq!(decoder.missing(), None, "a ping is no message");
+}

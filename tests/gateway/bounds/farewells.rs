@@ -218,3 +218,23 @@ async fn the_close_frame_of_a_client_that_reads_nothing_is_seen() {
         gateway.measures("aileron_queue_bytes", 0.0).await;
     }
 }
+
+/// A program that says something and ends need not know of close frames: where PHP has room at once, it is handled.
+#[tokio::test]
+async fn what_was_said_right_before_the_socket_was_closed_is_handled() {
+    let php = Guarded::start(8).await;
+    let gateway = telling("", &upstream(&php.fpm)).await;
+    for n in 0..TIMES {
+        let mut client = Bare::connect(gateway.clients, "/ws").await;
+        client.send(TEXT, format!("last {n}").as_bytes()).await;
+        drop(client);
+    }
+    hears_closes(&php, TIMES).await;
+    for (client, notes) in by_client(&php) {
+        assert_eq!(notes.len(), 3, "{client}: {notes:?}");
+        assert!(
+            notes[1].starts_with("end last ") && notes[2] == "close 1006",
+            "{notes:?}"
+        );
+    }
+}

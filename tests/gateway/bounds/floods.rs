@@ -73,33 +73,41 @@ const PACKET: usize = 64 * 1024;
 /// A flood that goes on.
 pub(super) struct Running {
     is_over: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Vec<TcpStream>>,
+    threads: Vec<thread::JoinHandle<Vec<TcpStream>>>,
 }
 
+/// Threads that send. One alone would not be as fast as the gateway reads.
+const THREADS: usize = 4;
+
 impl Running {
-    /// Sends a frame again and again by each of these sockets, from a thread of its own: until it is told to stop, and at
-    /// least so often.
+    /// Sends a frame again and again by each of these sockets: until it is told to stop, and at least so often.
     pub(super) fn begin(mut sockets: Vec<TcpStream>, frame: &[u8], least: usize) -> Self {
         let frames = PACKET / frame.len();
         let packet = frame.repeat(frames);
         let is_over = Arc::new(AtomicBool::new(false));
-        let stop = is_over.clone();
-        let thread = thread::spawn(move || {
-            let mut sent = 0;
-            while sent < least || !stop.load(Ordering::Relaxed) {
-                for socket in &mut sockets {
-                    socket.write_all(&packet).expect("the gateway reads on");
-                    sent += frames;
+        let share = sockets.len().div_ceil(THREADS);
+        let mut threads = Vec::new();
+        while !sockets.is_empty() {
+            let mut sockets = sockets.split_off(sockets.len().saturating_sub(share));
+            let (stop, packet) = (is_over.clone(), packet.clone());
+            threads.push(thread::spawn(move || {
+                let mut sent = 0;
+                while sent < least / THREADS || !stop.load(Ordering::Relaxed) {
+                    for socket in &mut sockets {
+                        socket.write_all(&packet).expect("the gateway reads on");
+                        sent += frames;
+                    }
                 }
-            }
-            sockets
-        });
-        Self { is_over, thread }
+                sockets
+            }));
+        }
+        Self { is_over, threads }
     }
 
     pub(super) fn end(self) -> Vec<TcpStream> {
         self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
+        let sockets = self.threads.into_iter().map(|thread| thread.join().unwrap());
+        sockets.flatten().collect()
     }
 }
 
@@ -140,8 +148,8 @@ async fn time_echoes(neighbour: &mut Client, times: &mut Vec<Duration>) {
     }
 }
 
-/// A delay below this is not one that a neighbour notices.
-const NOTICED: Duration = Duration::from_millis(1);
+/// A delay below this is not one that a neighbour notices, whatever else the machine does.
+const NOTICED: Duration = Duration::from_micros(300);
 
 async fn costs_nothing_and_disturbs_nobody(flood: Flood, clients: usize) {
     let gateway = gateway("ping-interval = 0").await;
@@ -183,9 +191,8 @@ async fn costs_nothing_and_disturbs_nobody(flood: Flood, clients: usize) {
     );
     // Answers that pile up would be 26 MB.
     assert!(more < 20_000_000, "{more} bytes");
-    // A session that reads on as long as something comes keeps a thread for itself: that was 110 ms and more. On a quiet
-    // machine an answer takes microseconds, and whatever shares its two cores multiplies that.
-    assert!(here < 10 * elsewhere.max(quiet).max(NOTICED), "{here:?}");
+    // A session that reads on as long as something comes keeps a thread for itself: that was 110 ms and more.
+    assert!(here < 3 * elsewhere.max(quiet).max(NOTICED), "{here:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use tokio::io::AsyncWriteExt;
 
 use super::CONNECTIONS;
-use crate::support::{Bare, Gateway, masked};
+use crate::support::{Bare, Frame, Gateway, masked};
 use crate::upstreams::guarded::Guarded;
 
 const TEXT: u8 = 0x81;
@@ -127,4 +127,31 @@ async fn a_message_that_begins_with_the_handshake_and_never_ends_closes_the_conn
     assert_eq!(client.frame().await, (0x8a, "ping".into()));
     client.socket.write_all(&[0x80 | 4]).await.unwrap();
     assert_eq!(client.close().await.0, 1008);
+}
+
+/// Neither is a client idle whose question PHP has not answered yet, nor is an old connection closed before the answer.
+#[tokio::test]
+async fn an_answer_that_takes_long_comes_before_the_end_of_an_idle_or_an_old_connection() {
+    for (key, reason) in [
+        ("idle-timeout", "idle for 300ms"),
+        ("max-age", "older than 300ms; connect again"),
+    ] {
+        let php = Guarded::start(2).await;
+        let config = format!(
+            "{key} = \"300ms\"\n[upstream]\ntimeout = \"60s\"\n{}",
+            php.upstream()
+        );
+        let gateway = Gateway::start(&config).await;
+        let mut client = gateway.connect().await;
+        client.send("hold").await;
+        php.has_noted("hold").await;
+        // One after the other: their time is over several times.
+        for _ in 0..3 {
+            let silent = Bare::connect(gateway.clients, "/ws").await;
+            assert_eq!(silent.close().await, (1001, reason.to_owned()));
+        }
+        php.let_go();
+        assert_eq!(client.text().await, "hold");
+        assert_eq!(client.next().await, Frame::Close(1001, reason.to_owned()));
+    }
 }

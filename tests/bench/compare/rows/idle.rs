@@ -31,6 +31,8 @@ pub async fn rows() -> Vec<Row> {
     let busy = ours.settled_bytes(&gateway).await;
     ours.take_long_messages(gateway.push);
     let burst = ours.settled_bytes(&gateway).await;
+    ours.take_long_messages(gateway.push);
+    let again = ours.settled_bytes(&gateway).await;
     // There are not descriptors for both.
     ours.idle.clear();
     let go = Server::go_echo().await;
@@ -64,6 +66,7 @@ pub async fn rows() -> Vec<Row> {
             "the same, when 300 of them have had a message of 1 MB",
             vec![
                 contender("aileron", vec![burst]),
+                contender("aileron, a second time", vec![again]),
                 contender("idle", vec![ours.bytes]),
             ],
             vec![multiple("idle", 1.1)],
