@@ -168,9 +168,7 @@ impl Budget {
     fn try_take(&self, bytes: usize, others: usize) -> bool {
         let limit = self.limit().saturating_sub(others);
         let more = |used: usize| used.checked_add(bytes).filter(|more| *more <= limit);
-        let taken = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if let Ok(before) = taken {
             self.peak.fetch_max(before + bytes, Ordering::Relaxed);
         }
