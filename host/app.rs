@@ -168,7 +168,7 @@ impl App {
         let closing = actions.registry.close_all(spread, patience);
         if tokio::time::timeout(grace - grace / 8, closing).await.is_err() {
             // PHP must hear of those who do not answer the close frame, too.
-            actions.registry.cut_all();
+            actions.registry.cut_all().await;
         }
         // Those who went before the shutdown are waited for no longer than those who were still there.
         if tokio::time::timeout(patience, sessions.close_events.drained())

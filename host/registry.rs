@@ -367,11 +367,12 @@ impl Registry {
         }
     }
 
-    /// Ends all connections that are left, without waiting for anybody.
-    pub fn cut_all(&self) {
+    /// Ends all connections that are left, without waiting for their clients. Returns when all are gone.
+    pub async fn cut_all(&self) {
         for entry in &self.connections {
             entry.send_queue.cut(GOING_AWAY, SHUTDOWN);
         }
+        self.emptied().await;
     }
 
     async fn emptied(&self) {
