@@ -138,15 +138,6 @@ impl Budget {
         self.exceeded.notify_one();
     }
 
-    /// Holds so many bytes, if they are within the limit beside those that are to come.
-    pub fn try_hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
-        let reserved = self.reserved.load(Ordering::Relaxed);
-        self.try_take(bytes, reserved).then(|| Held {
-            budget: self.clone(),
-            bytes,
-        })
-    }
-
     /// Holds so many bytes, whatever the limit says.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         self.take(bytes);
@@ -164,9 +155,10 @@ impl Budget {
         }
     }
 
-    /// Takes bytes if they are within the limit beside others.
-    fn try_take(&self, bytes: usize, others: usize) -> bool {
-        let limit = self.limit().saturating_sub(others);
+    /// Takes bytes if they are within the limit, beside those that are reserved.
+    fn try_take(&self, bytes: usize) -> bool {
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        let limit = self.limit().saturating_sub(reserved);
         let more = |used: usize| used.checked_add(bytes).filter(|more| *more <= limit);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if let Ok(before) = taken {
@@ -191,12 +183,22 @@ impl Share {
         let more = counted(self.bytes + bytes) - self.counted;
         if self.bytes == 0 {
             take(budget, more);
-        } else if more > 0 && !budget.try_take(more, 0) {
+        } else if more > 0 && !budget.try_take(more) {
             return false;
         }
         self.bytes += bytes;
         self.counted += more;
         true
+    }
+
+    /// Takes so many bytes of the budget ahead of what it will really hold, which is what `set` says next. False: they are
+    /// not within the limit.
+    pub fn try_take_ahead(&mut self, bytes: usize, budget: &Budget) -> bool {
+        let is_taken = budget.try_take(bytes);
+        if is_taken {
+            self.counted += bytes;
+        }
+        is_taken
     }
 
     /// Holds so many bytes more, whatever the budget says.
@@ -264,7 +266,12 @@ mod tests {
     fn an_eighth_may_be_reserved() {
         let budget = Budget::new(800);
         let first = budget.reserve(80);
-        assert!(first.is_some() && budget.try_hold(720).is_some() && budget.try_hold(721).is_none());
+        let mut share = Share::default();
+        assert!(first.is_some() && !share.try_take_ahead(721, &budget));
+        assert!(share.try_take_ahead(720, &budget));
+        share.set(FREE + 100, &budget);
+        assert_eq!(budget.used(), 100);
+        share.set(0, &budget);
         assert!(budget.reserve(21).is_none());
         assert!(budget.reserve(20).is_some(), "what is refused is not kept");
         drop(first);

@@ -134,7 +134,9 @@ impl IntoResponse for Reached {
                 (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response()
             }
             Self::Inbound => {
-                let text = format!("there is no room for so long a head now (`{key}`); try again later\n");
+                let text = format!(
+                    "there is no room for such long headers at the moment (`{key}`); try again later\n"
+                );
                 (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response()
             }
             Self::ConnectionsPerAddress => {

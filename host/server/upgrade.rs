@@ -112,7 +112,7 @@ pub(super) async fn upgrade(
     response
 }
 
-/// A head of more than a little counts as what comes in while it is decided about: there are a few copies of it.
+/// Headers of more than a little count as what comes in while plugins and PHP decide: there are a few copies of them.
 fn hold_head(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<Held>, Reached> {
     const COPIES: usize = 4;
     let sizes = headers

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::inbound::FORM;
+use super::inbound::form;
 use super::pipeline::{Pipeline, Ticket};
 use super::waiting::Waiting;
 use super::{Opened, Sessions};
@@ -62,7 +62,7 @@ impl<'a> Handling<'a> {
     }
 
     /// Whether a message that held more than a little has been done with since this was last asked.
-    pub(super) fn has_finished_long(&mut self) -> bool {
+    pub(super) fn take_finished_long(&mut self) -> bool {
         std::mem::take(&mut self.has_finished_long)
     }
 
@@ -167,7 +167,8 @@ impl<'a> Handling<'a> {
                 }
                 Step::Wait(result) => {
                     // A slow plugin makes the request elsewhere.
-                    self.pipeline.hold(ticket, (1 + FORM) * dispatch.size());
+                    let size = dispatch.size();
+                    self.pipeline.hold(ticket, size + form(size));
                     self.waiting.push(async move {
                         dispatch.decided(result.await.ok());
                         (ticket, Some(dispatch))

@@ -10,12 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Opened;
-use crate::budget::{Budget, FREE, Held, Reservation, Share};
+use crate::budget::{Budget, FREE, Reservation, Share};
 
-/// A form is at most three times as long as the message in it: it is made only if there is room for it.
-pub(super) const FORM: usize = 3;
-/// How long a session does without room before somebody has to make some.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a session does without room, and nobody gets anything done, before somebody has to make some.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Room for what PHP is sent of a message: a form, which is at most three times as long, and headers. Where a message is
+/// short, that is within what is free.
+pub(super) fn form(message: usize) -> usize {
+    if message <= FREE { 0 } else { 3 * message + FREE }
+}
 
 pub(super) struct Inbound {
     share: Share,
@@ -33,11 +37,9 @@ struct Shortage {
     reservation: Option<Reservation>,
     unread: Option<Wait>,
     unhandled: Option<Wait>,
-    /// For the form of a message whose handling begins.
-    form: Option<Held>,
 }
 
-/// There is no room to go on. That there is some for a moment does not end it.
+/// A wait for room. It ends when the message goes on, and not as soon as there is room for a moment.
 struct Wait {
     since: Instant,
     /// Of the budget, then.
@@ -58,13 +60,12 @@ impl Inbound {
     pub(super) fn hold(&mut self, bytes: usize, opened: &Opened) {
         let bytes = self.head + bytes;
         if bytes != self.share.bytes() {
-            self.share.set(bytes, &self.budget);
             opened.set_inbound(bytes);
         }
-        // What the message really takes is counted now.
-        self.end(|shortage| shortage.form = None);
+        // Even if it is the same: more may have been taken ahead.
+        self.share.set(bytes, &self.budget);
         if let Some(reservation) = self.reservation() {
-            // Who has it and does not use it goes first.
+            // Whoever has one and does not use it goes first.
             opened.set_inbound(bytes + reservation.bytes());
         }
     }
@@ -95,7 +96,7 @@ impl Inbound {
         0
     }
 
-    /// The message that had begun is whole.
+    /// The message that had begun is whole, or nothing more of it is wanted.
     pub(super) fn message_ended(&mut self) {
         self.end(|shortage| {
             shortage.reservation = None;
@@ -105,15 +106,12 @@ impl Inbound {
 
     /// Whether a message of so many bytes may be handled now. To be asked again after a while if not.
     pub(super) fn may_handle(&mut self, bytes: usize, now: Instant) -> bool {
-        if bytes <= FREE {
+        let form = form(bytes);
+        if form == 0 || self.share.try_take_ahead(form, &self.budget) {
+            self.end(|shortage| shortage.unhandled = None);
             return true;
         }
         let shortage = self.shortage.get_or_insert_default();
-        shortage.form = self.budget.try_hold(FORM * bytes + FREE);
-        if shortage.form.is_some() {
-            shortage.unhandled = None;
-            return true;
-        }
         Wait::go_on(&mut shortage.unhandled, &self.budget, now);
         false
     }
@@ -133,7 +131,7 @@ impl Inbound {
 
 impl Shortage {
     fn is_over(&self) -> bool {
-        self.reservation.is_none() && self.unread.is_none() && self.unhandled.is_none() && self.form.is_none()
+        self.reservation.is_none() && self.unread.is_none() && self.unhandled.is_none()
     }
 }
 

@@ -268,6 +268,7 @@ impl<'a> Session<'a> {
         self.send_queue.finish(close);
         self.deadlines.closing(self.now);
         self.is_rearmed = true;
+        self.inbound.message_ended();
         self.farewell = Some(Box::new(Farewell::new(end, until)));
     }
 
@@ -459,7 +460,7 @@ impl<'a> Session<'a> {
     fn account(&mut self, opened: &Opened) {
         let held = self.reader.held() + self.ahead_bytes + self.handling.bytes();
         self.inbound.hold(held, opened);
-        if self.handling.has_finished_long() {
+        if self.handling.take_finished_long() {
             self.inbound.advance();
         }
     }

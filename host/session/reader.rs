@@ -62,7 +62,7 @@ impl Turn {
         self.frames == 0 || self.bytes == 0
     }
 
-    fn take(&mut self, frame: &Incoming, inflates: bool) {
+    fn charge(&mut self, frame: &Incoming, inflates: bool) {
         /// A message calls plugins.
         const MESSAGE: usize = 4;
         if let Incoming::Message(data) = frame {
@@ -127,7 +127,7 @@ impl Reader {
         }
         Poll::Ready(Ok(match frame {
             Some(frame) => {
-                turn.take(&frame, self.decoder.inflates());
+                turn.charge(&frame, self.decoder.inflates());
                 Read::Frame(frame)
             }
             None => Read::Part,

@@ -51,17 +51,21 @@ const KEPT: [bool; 256] = {
 fn escape(encoded: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for run in bytes.split_inclusive(|byte| !KEPT[usize::from(*byte)]) {
-        match run {
-            [kept @ .., b' '] => {
-                encoded.extend_from_slice(kept);
-                encoded.push(b'+');
-            }
-            [kept @ .., last] if !KEPT[usize::from(*last)] => {
-                let (high, low) = (usize::from(last >> 4), usize::from(last & 15));
-                encoded.extend_from_slice(kept);
+        let (kept, escaped) = match run {
+            [kept @ .., last] if !KEPT[usize::from(*last)] => (kept, Some(*last)),
+            kept => (kept, None),
+        };
+        // Most runs of a text in Chinese or of binary data are empty, and a copy of nothing is a call all the same.
+        if !kept.is_empty() {
+            encoded.extend_from_slice(kept);
+        }
+        match escaped {
+            Some(b' ') => encoded.push(b'+'),
+            Some(byte) => {
+                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
                 encoded.extend_from_slice(&[b'%', DIGITS[high], DIGITS[low]]);
             }
-            kept => encoded.extend_from_slice(kept),
+            None => {}
         }
     }
 }

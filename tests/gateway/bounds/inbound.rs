@@ -3,11 +3,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::MIB;
 use crate::support::{Bare, Client, Gateway, QUICK, guest, masked};
@@ -17,6 +19,8 @@ const INBOUND: &str = "aileron_inbound_bytes";
 const CLOSED: &str = "aileron_inbound_closed_total";
 const BOUND: usize = 32 * MIB;
 const CLIENTS: usize = 400;
+/// Until the last of all these messages has been answered.
+const LONGEST: Duration = Duration::from_secs(100);
 
 /// What became of a message.
 enum Fate {
@@ -34,7 +38,8 @@ async fn send(address: SocketAddr, message: Arc<Vec<u8>>) -> Fate {
     if client.socket.write_all(&message).await.is_err() {
         return Fate::Lost;
     }
-    match client.try_frame().await {
+    let frame = timeout(LONGEST, client.try_frame()).await;
+    match frame.expect("an answer or a close frame") {
         Some((0x81, text)) => {
             assert_eq!(text, answer());
             Fate::Answered { _client: client }
@@ -74,7 +79,7 @@ impl Busy {
         let script = php.fpm.upstream("parting.php");
         let config = format!(
             "max-inbound = \"32MiB\"\nping-interval = 0\n[upstream]\nmax-requests = 1\nmax-wait = \"120s\"\n\
-             timeout = \"120s\"\n{script}[upstreams.beside]\n{script}\
+             timeout = \"120s\"\n{script}[upstreams.beside]\n{script}[plugins]\ntime-limit = \"5s\"\n\
              [[route]]\npath = \"/beside\"\nupstream = \"beside\"\n"
         );
         let gateway = Gateway::start(&config).await;
@@ -124,11 +129,7 @@ impl Busy {
         self.gateway.measures(INBOUND, 0.0).await;
         assert_eq!(self.neighbour.ask("after").await, "after (5)");
         assert_eq!(self.holder.ask("after").await, "after (5)");
-        // The headers of a request are counted when it is made.
-        assert!(
-            counted <= (BOUND + clients * 1024) as f64,
-            "{counted} bytes counted"
-        );
+        assert!(counted <= BOUND as f64, "{counted} bytes counted");
         assert!(more <= BOUND + clients * 4096 + 24 * MIB, "{more} bytes");
     }
 }
@@ -145,7 +146,6 @@ fn answer() -> String {
 /// Without the bound they are 400 MiB before the first form is made. Whole messages and such of which a byte is missing, from
 /// clients that read and from clients that do not.
 #[tokio::test]
-#[ignore = "beside all other tests it once did not end within five minutes; alone it takes ten seconds"]
 async fn messages_that_php_does_not_take_cost_no_more_than_the_bound_and_disturb_nobody() {
     let mut busy = Busy::start().await;
     let (mut whole, mut in_part) = (JoinSet::new(), JoinSet::new());
@@ -196,7 +196,8 @@ async fn those_who_are_closed_in_the_middle_of_a_message_cost_no_more_than_the_b
 /// at a time, so that their messages get as far as that.
 #[tokio::test]
 async fn those_who_are_closed_while_php_is_to_be_asked_cost_no_more_than_the_bound() {
-    const AT_A_TIME: usize = 8;
+    // With their forms eight would just fit.
+    const AT_A_TIME: usize = 10;
     let mut busy = Busy::start().await;
     let mut whole = JoinSet::new();
     let mut sent = 0;
