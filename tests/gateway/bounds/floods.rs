@@ -149,7 +149,7 @@ async fn time_echoes(neighbour: &mut Client, times: &mut Vec<Duration>) {
 }
 
 /// A delay below this is not one that a neighbour notices, whatever else the machine does.
-const NOTICED: Duration = Duration::from_micros(300);
+const NOTICED: Duration = Duration::from_micros(100);
 
 async fn costs_nothing_and_disturbs_nobody(flood: Flood, clients: usize) {
     let gateway = gateway("ping-interval = 0").await;
