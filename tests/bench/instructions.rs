@@ -149,11 +149,11 @@ async fn publications(counts: &mut Counts) {
         format!("{{\"topic\":\"news\",\"message\":\"{TEXT}\"}}"),
     );
     let mut publish = || {
-        let mut door = TcpStream::connect(profiled.gateway.push).unwrap();
+        let mut push_address = TcpStream::connect(profiled.gateway.push).unwrap();
         let measured = exchange.receive(&mut sockets, PATIENCE, || {
-            door.write_all(&publication).unwrap();
+            push_address.write_all(&publication).unwrap();
             let mut answer = [0; 1024];
-            let n = door.read(&mut answer).unwrap();
+            let n = push_address.read(&mut answer).unwrap();
             assert!(answer[..n].starts_with(b"HTTP/1.1 20"));
         });
         assert_eq!(measured.answers.len(), SUBSCRIBERS);

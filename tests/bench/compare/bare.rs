@@ -1,7 +1,7 @@
 //! The least that a server can do for a publication: two threads that write the same bytes to as many sockets, and nothing
 //! else. There are no topics, no queues, no runtime, and nobody who is slow.
 //!
-//! Whoever connects is a subscriber. What is posted to its door is the frame, ready made.
+//! Whoever connects is a subscriber. What is posted to its push address is the frame, ready made.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,10 +23,10 @@ struct Lane {
 }
 
 /// Serves subscribers at one address and publications at another.
-pub fn serve(subscribers: SocketAddr, door: SocketAddr) {
+pub fn serve(subscribers: SocketAddr, push_address: SocketAddr) {
     let lanes: Vec<_> = (0..LANES).map(|_| Lane::start()).collect();
     let for_subscribers = TcpListener::bind(subscribers).unwrap();
-    let door = TcpListener::bind(door).unwrap();
+    let push_address = TcpListener::bind(push_address).unwrap();
     std::thread::spawn({
         let lanes = lanes.clone();
         move || {
@@ -39,7 +39,7 @@ pub fn serve(subscribers: SocketAddr, door: SocketAddr) {
             }
         }
     });
-    for socket in door.incoming() {
+    for socket in push_address.incoming() {
         let mut socket = BufReader::new(socket.unwrap());
         while let Some(frame) = posted(&mut socket) {
             let (done, all_done) = channel();

@@ -98,14 +98,14 @@ impl Server {
 
     /// What does nothing but write (see `bare`), and where publications go to it.
     pub async fn bare() -> (Self, SocketAddr) {
-        let door = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let push_address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let server = Self::start(|address, _| {
             let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["serve-bare", &address.to_string(), &door.to_string()]);
+            command.args(["serve-bare", &address.to_string(), &push_address.to_string()]);
             command
         })
         .await;
-        (server, door)
+        (server, push_address)
     }
 
     /// An echo in Rust, by what the gateway stands on: this program, called another way.

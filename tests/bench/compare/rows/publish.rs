@@ -56,7 +56,7 @@ struct Publisher {
     exchange: Exchange,
     sockets: Vec<Socket>,
     /// Where publications go. Not all of them keep a connection.
-    door: SocketAddr,
+    push_address: SocketAddr,
     publication: Vec<u8>,
 }
 
@@ -170,10 +170,10 @@ impl Case {
             }
             BARE => {
                 let frame = frame.as_ref().expect("one that has come from the gateway");
-                let (server, door) = Server::bare().await;
+                let (server, push_address) = Server::bare().await;
                 let there = (server.address, "/");
                 let publication = wire::post("/", "application/octet-stream", frame);
-                let mut publisher = self.publisher(BARE, there, door, publication, Duration::ZERO);
+                let mut publisher = self.publisher(BARE, there, push_address, publication, Duration::ZERO);
                 publisher.exchange.answer.clone_from(frame);
                 publisher.measure(server.process.id(), figures);
             }
@@ -229,7 +229,7 @@ impl Case {
         &self,
         name: &'static str,
         (subscribers, target): (SocketAddr, &str),
-        door: SocketAddr,
+        push_address: SocketAddr,
         publication: Vec<u8>,
         pace: Duration,
     ) -> Publisher {
@@ -245,7 +245,7 @@ impl Case {
             name,
             sockets: (0..SUBSCRIBERS).map(connect).collect(),
             exchange,
-            door,
+            push_address,
             publication,
         }
     }
@@ -289,8 +289,8 @@ impl Publisher {
     /// Publishes, and takes the frame that comes to a subscriber: from then on it is what comes to everyone.
     fn take_frame(&mut self) -> Vec<u8> {
         let mut socket = self.exchange.connect(0);
-        let door = TcpStream::connect(self.door).unwrap();
-        let publish = || publish(door, &self.publication);
+        let push_address = TcpStream::connect(self.push_address).unwrap();
+        let publish = || publish(push_address, &self.publication);
         let frame = self.exchange.first_frame(&mut socket, publish);
         self.exchange.answer.clone_from(&frame);
         // The others got it, too.
@@ -327,16 +327,16 @@ impl Publisher {
     }
 
     fn publish(&mut self, patience: Duration) -> Measured {
-        let door = TcpStream::connect(self.door).unwrap();
-        let publish = || publish(door, &self.publication);
+        let push_address = TcpStream::connect(self.push_address).unwrap();
+        let publish = || publish(push_address, &self.publication);
         self.exchange.receive(&mut self.sockets, patience, publish)
     }
 }
 
-fn publish(mut door: TcpStream, publication: &[u8]) {
-    door.write_all(publication).unwrap();
+fn publish(mut push_address: TcpStream, publication: &[u8]) {
+    push_address.write_all(publication).unwrap();
     let mut answer = [0; 1024];
-    let n = door.read(&mut answer).unwrap();
+    let n = push_address.read(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer[..n]);
     assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
 }
