@@ -1,4 +1,4 @@
-//! Who comes in, from where, and who is kept out: each bound at the push_address is reached, and a client beside it does not notice.
+//! Who comes in, from where, and who is kept out: each bound is reached, and a client beside it does not notice.
 
 /// How many, how fast, how large.
 mod limits;
