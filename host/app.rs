@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::actions::Actions;
 use crate::close_events::CloseEvents;
-use crate::config::{Config, Listen, Schedule};
+use crate::config::{Config, ConfigProblem, Listen, Schedule};
 use crate::memory;
 use crate::message::Connection;
 use crate::metrics::Metrics;
@@ -64,6 +64,17 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Another configuration cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// What it says cannot be used while the gateway runs.
+    #[error(transparent)]
+    Config(#[from] ConfigProblem),
+    /// Upstreams.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 impl Connections for Registry {
@@ -222,12 +233,11 @@ impl Control {
 
     /// Applies another configuration without dropping a connection. Gives the keys that need a restart. After an error
     /// nothing has changed.
-    pub fn change(&mut self, config: Config) -> Result<Vec<&'static str>, StartError> {
-        let config = config.taking_over(&self.config);
-        let waiting = config.restart_keys(&self.config);
+    pub fn change(&mut self, config: Config) -> Result<Vec<&'static str>, ChangeError> {
+        let (config, waiting) = config.replacing(&self.config)?;
         let sessions = &self.gateway.sessions;
         let actions = &sessions.actions;
-        // The only step that can fail, so it comes first.
+        // The last step that can fail, so nothing has changed before it.
         let upstreams = actions
             .upstreams
             .load()
@@ -243,9 +253,10 @@ impl Control {
             schedules.clone_from(&config.schedules);
             is_new
         });
-        let (plugins, new) = (sessions.plugins.clone(), config.clone());
-        // Loading plugins blocks; the next change waits for that.
-        tokio::task::spawn_blocking(move || plugins.reconfigure(&new));
+        let plugins = sessions.plugins.clone();
+        plugins.want(config.clone());
+        // Loading plugins blocks.
+        tokio::task::spawn_blocking(move || plugins.reconfigure());
         self.config = config;
         Ok(waiting)
     }

@@ -200,7 +200,34 @@ pub struct Push {
     pub access: PushAccess,
 }
 
-/// Who may push. Without tokens and keys, everyone who reaches the listener may, except web pages.
+/// How strangers could push. The message says what would help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exposure {
+    /// The listener is not on loopback.
+    #[error("anyone who reaches {0} could push to every client: {CURE}")]
+    Address(Listen),
+    /// A proxy that forwards bytes to the listener also forwards pushes.
+    #[error("anyone who reaches the proxy could push to every client: {CURE}")]
+    Proxy,
+}
+
+const CURE: &str = "set [push] token to a long random text, or [push] listen to a loopback address such as \
+                    \"127.0.0.1:8081\"";
+
+impl Push {
+    fn exposure(&self, clients: SocketAddr, proxy_protocol: bool) -> Option<Exposure> {
+        if self.access.takes_credential() {
+            return None;
+        }
+        let listen = self.listen.clone().unwrap_or(Listen::Tcp(clients));
+        if !listen.is_local() {
+            return Some(Exposure::Address(listen));
+        }
+        (self.listen.is_none() && proxy_protocol).then_some(Exposure::Proxy)
+    }
+}
+
+/// Who may push. Without tokens and keys, every program that reaches the listener itself may.
 #[derive(Clone, Debug)]
 pub struct PushAccess {
     /// What `Authorization: Bearer` may carry.
@@ -209,6 +236,8 @@ pub struct PushAccess {
     pub signature_keys: Vec<Secret>,
     /// Where pushes may come from; none means everywhere.
     pub allow: Option<Networks>,
+    /// Names of this machine besides `localhost`, by which pushes may ask for it where no credential is taken.
+    pub hosts: Vec<String>,
 }
 
 impl PushAccess {
@@ -367,6 +396,11 @@ impl Config {
             None => Source::none(),
         };
         Self::parse(&source, overrides)
+    }
+
+    /// Architecture, invariant 7: beyond loopback, pushing requires a credential.
+    fn exposure(&self) -> Option<Exposure> {
+        self.push.exposure(self.listen, self.proxies.protocol)
     }
 
     fn parse(source: &Source, overrides: Overrides) -> Result<Self, ConfigError> {

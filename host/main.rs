@@ -101,6 +101,12 @@ async fn run(
     for address in app.addresses() {
         tracing::info!("listening on {address}");
     }
+    if config.push.listen.is_none() && !config.push.access.takes_credential() {
+        tracing::warn!(
+            "pushes share the port of the clients, without a credential; where a proxy forwards more than the paths of \
+             clients, set [push] listen or [push] token"
+        );
+    }
     for upstream in &config.upstreams {
         tracing::info!(name = upstream.name, url = %upstream.url, timeout = ?upstream.timeout, "upstream");
     }

@@ -70,6 +70,8 @@ pub struct Plugins {
     chains: ArcSwap<Chains>,
     /// Held while plugins are brought in line with the directory or the configuration.
     updating: Mutex<()>,
+    /// The newest configuration, until it is applied.
+    wanted: Mutex<Option<Config>>,
     /// Changed only by `change`. Never locked while a plugin is compiled or called.
     catalog: Mutex<Catalog>,
 }
@@ -136,6 +138,7 @@ impl Plugins {
             built_in: ArcSwap::from_pointee(built_in),
             routes: ArcSwap::from_pointee(routes(config)),
             updating: Mutex::default(),
+            wanted: Mutex::default(),
             catalog: Mutex::new(Catalog::new(metrics)),
         };
         plugins.change(|_| ());
@@ -150,12 +153,20 @@ impl Plugins {
         Ok(Arc::new(plugins))
     }
 
-    /// Applies another configuration: routes, and the settings and policies of plugins. A plugin that refuses its new
-    /// settings keeps the old ones. Blocks for as long as plugins take to load.
-    pub fn reconfigure(&self, config: &Config) {
+    /// The configuration that the next `reconfigure` applies.
+    pub fn want(&self, config: Config) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+    }
+
+    /// Applies the configuration that was wanted last, if that has not been done: routes, and the settings and policies of
+    /// plugins. A plugin that refuses its new settings keeps the old ones. Blocks for as long as plugins take to load.
+    pub fn reconfigure(&self) {
         let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
-        self.loader.change(config);
-        self.routes.store(Arc::new(routes(config)));
+        let Some(config) = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        self.loader.change(&config);
+        self.routes.store(Arc::new(routes(&config)));
         let built_in = self.built_in.load_full();
         if self.loader.is_outdated(&built_in) {
             let bytes = match config.plugins.built_in {
@@ -167,7 +178,7 @@ impl Plugins {
                 Err(error) => tracing::error!(
                     plugin = &*built_in.name,
                     cause = %error,
-                    "the built-in plugin refuses its settings; it keeps those it had before"
+                    "the built-in plugin cannot be changed; it goes on as it was before"
                 ),
             }
         }
@@ -176,17 +187,19 @@ impl Plugins {
             && let Ok(stamps) = directory::stamps(dir)
         {
             for (file, content) in directory::read(dir, &stamps) {
+                let Ok(content) = content else { continue };
                 let serving = self.catalog().serving_from(&file);
-                let is_due = match (&serving, &content) {
-                    (Some(version), Ok(content)) => {
-                        version.hash == content.hash && self.loader.is_outdated(version)
+                // Perhaps only its settings or a pin kept it from serving.
+                let was_refused = self.catalog().is_refused(&file, &content.hash);
+                let (is_due, trial) = match serving {
+                    None => (true, Trial::Waived),
+                    Some(version) if version.hash == content.hash => {
+                        (was_refused || self.loader.is_outdated(&version), Trial::Waived)
                     }
-                    // Perhaps only its settings kept it from serving.
-                    (None, Ok(_)) => true,
-                    (_, Err(_)) => false,
+                    Some(_) => (was_refused, Trial::Probation),
                 };
-                if let (true, Ok(content)) = (is_due, content) {
-                    self.load(dir, &file, content, Trial::Waived);
+                if is_due {
+                    self.load(dir, &file, content, trial);
                 }
             }
         }

@@ -4,10 +4,12 @@
 mod accept;
 mod admin;
 mod convert;
+mod handshake;
 mod idempotency;
 mod limits;
 mod listener;
 mod log_limit;
+mod paths;
 mod proxies;
 mod proxy_protocol;
 mod push;
@@ -34,6 +36,7 @@ use idempotency::Pushed;
 use limits::Limiter;
 pub use listener::{Inherited, Listener, SocketFile};
 use log_limit::LogLimit;
+use push::{Unverified, UsedSignatures};
 pub use tls::{Tls, TlsError};
 
 /// The pause after running out of file descriptors, so that some can be closed.
@@ -50,6 +53,10 @@ pub struct Gateway {
     log_limit: LogLimit,
     /// Pushes that must not be done twice.
     pushed: Pushed,
+    /// Those of pushes, which are good for one each.
+    signatures: UsedSignatures,
+    /// Bodies of pushes that are being received.
+    unverified: Unverified,
 }
 
 /// Who is let in, and how.
@@ -92,6 +99,8 @@ impl Gateway {
             limiter: Arc::default(),
             log_limit: LogLimit::default(),
             pushed: Pushed::default(),
+            signatures: UsedSignatures::default(),
+            unverified: Unverified::default(),
         }
     }
 }
@@ -130,22 +139,46 @@ pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
 }
 
 fn router(gateway: Arc<Gateway>, role: Role) -> Router {
-    let clients = Router::new().fallback(clients_only);
-    match role {
-        Role::Clients => clients.with_state(gateway),
-        Role::Push => push::router(gateway),
-        Role::Both => {
-            let push = push::router(gateway.clone());
-            Router::new().fallback(both).with_state((gateway, push))
-        }
-    }
+    let others = match role {
+        Role::Push => return push::router(gateway),
+        Role::Clients => push::health(gateway.clone()),
+        Role::Both => push::router(gateway.clone()),
+    };
+    let state = Clients {
+        gateway,
+        role,
+        others,
+    };
+    Router::new().fallback(clients).with_state(state)
 }
 
-async fn clients_only(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+#[derive(Clone)]
+struct Clients {
+    gateway: Arc<Gateway>,
+    role: Role,
+    /// Answers what is not for clients.
+    others: Router,
+}
+
+async fn clients(State(mut state): State<Clients>, request: Request) -> Response {
+    let Clients { gateway, .. } = &state;
     let settings = gateway.settings.load_full();
-    match upgrade::route(&settings.routes, request.uri().path()) {
-        Some(route) => last(upgrade::upgrade(gateway, &settings, route, request).await),
-        None => last(StatusCode::NOT_FOUND.into_response()),
+    let path = request.uri().path();
+    if paths::has_dot_segments(path) {
+        return last(handshake::Refusal::DotSegments.tell(gateway, &request));
+    }
+    match upgrade::route(&settings.routes, path) {
+        Some(route) => last(upgrade::upgrade(gateway.clone(), &settings, route, request).await),
+        None if handshake::is_meant(request.headers()) => {
+            last(handshake::Refusal::Path.tell(gateway, &request))
+        }
+        None => {
+            let answer = state.others.call(request).await.into_response();
+            match state.role {
+                Role::Clients => last(answer),
+                _ => answer,
+            }
+        }
     }
 }
 
@@ -156,12 +189,4 @@ fn last(mut response: Response) -> Response {
         headers.append(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-async fn both(State((gateway, mut push)): State<(Arc<Gateway>, Router)>, request: Request) -> Response {
-    let settings = gateway.settings.load_full();
-    match upgrade::route(&settings.routes, request.uri().path()) {
-        Some(route) => upgrade::upgrade(gateway, &settings, route, request).await,
-        None => push.call(request).await.into_response(),
-    }
 }

@@ -1,12 +1,28 @@
 //! A configuration that replaces another one while connections are open. Connections refer to routes and upstreams by their
-//! indices, so those must not change: what stays keeps its index, and what is new is appended.
+//! indices, so those must not change: what stays keeps its index, and what is new is appended. What only a start can change
+//! stays as it is, so that the result says what is in force, and is judged by that.
 
-use super::{Config, Route, Upstream};
+use super::{Config, ConfigProblem, Route, Upstream};
 
 impl Config {
-    /// This configuration with the indices of an older one. An upstream that is gone stays as it was, for the connections
-    /// whose route uses it; a route that is gone stays, but closed.
-    pub fn taking_over(mut self, old: &Self) -> Self {
+    /// This configuration in place of the one in force, and the keys whose change has to wait for a restart. Fails if it
+    /// would open to strangers what is closed to them.
+    pub fn replacing(mut self, old: &Self) -> Result<(Self, Vec<&'static str>), ConfigProblem> {
+        let waiting = self.keep_what_needs_a_restart(old);
+        if old.push.access.takes_credential() && !self.push.access.takes_credential() {
+            let problem = "it takes no credential for pushes any more, neither `token` nor `signature-key`; if that is \
+                           meant and the file is complete, restart the gateway";
+            return Err(ConfigProblem::Invalid(problem.to_owned()));
+        }
+        if let Some(exposure) = self.exposure() {
+            return Err(ConfigProblem::Invalid(exposure.to_string()));
+        }
+        Ok((self.with_indices_of(old), waiting))
+    }
+
+    /// An upstream that is gone stays as it was, for the connections whose route uses it; a route that is gone stays, but
+    /// closed.
+    fn with_indices_of(mut self, old: &Self) -> Self {
         let (upstreams, indices) = merge(
             &old.upstreams,
             self.upstreams,
@@ -31,30 +47,47 @@ impl Config {
 }
 
 impl Config {
-    /// The keys that have changed but take effect only at a start.
-    pub fn restart_keys(&self, old: &Self) -> Vec<&'static str> {
-        let (new, before) = (&self.plugins, &old.plugins);
-        [
-            ("listen", self.listen != old.listen),
-            ("[tls]", self.tls != old.tls),
-            ("[push] listen", self.push.listen != old.push.listen),
-            ("[plugins] built-in", new.built_in != before.built_in),
-            ("[plugins] dir", new.dir != before.dir),
-            ("[plugins] cache", new.cache != before.cache),
-            ("[plugins] settle", new.settle != before.settle),
-            ("[plugins] poll", new.poll != before.poll),
-            ("[plugins] time-limit", new.time_limit != before.time_limit),
-            ("[plugins] memory-limit", new.memory_limit != before.memory_limit),
-            (
-                "[plugins] keyvalue-limit",
-                new.keyvalue_limit != before.keyvalue_limit,
-            ),
-            ("[log] filter", self.log.filter != old.log.filter),
-            ("[log] format", self.log.format != old.log.format),
-        ]
-        .into_iter()
-        .filter_map(|(key, has_changed)| has_changed.then_some(key))
-        .collect()
+    /// Takes these from the one in force. Gives the keys that would have changed.
+    fn keep_what_needs_a_restart(&mut self, old: &Self) -> Vec<&'static str> {
+        let mut waiting = Vec::new();
+        let keys = &mut waiting;
+        keep(keys, "listen", &mut self.listen, &old.listen);
+        keep(keys, "[tls]", &mut self.tls, &old.tls);
+        keep(keys, "[push] listen", &mut self.push.listen, &old.push.listen);
+        let (new, before) = (&mut self.plugins, &old.plugins);
+        keep(keys, "[plugins] built-in", &mut new.built_in, &before.built_in);
+        keep(keys, "[plugins] dir", &mut new.dir, &before.dir);
+        keep(keys, "[plugins] cache", &mut new.cache, &before.cache);
+        keep(keys, "[plugins] settle", &mut new.settle, &before.settle);
+        keep(keys, "[plugins] poll", &mut new.poll, &before.poll);
+        keep(
+            keys,
+            "[plugins] time-limit",
+            &mut new.time_limit,
+            &before.time_limit,
+        );
+        keep(
+            keys,
+            "[plugins] memory-limit",
+            &mut new.memory_limit,
+            &before.memory_limit,
+        );
+        keep(
+            keys,
+            "[plugins] keyvalue-limit",
+            &mut new.keyvalue_limit,
+            &before.keyvalue_limit,
+        );
+        keep(keys, "[log] filter", &mut self.log.filter, &old.log.filter);
+        keep(keys, "[log] format", &mut self.log.format, &old.log.format);
+        waiting
+    }
+}
+
+fn keep<T: Clone + PartialEq>(keys: &mut Vec<&'static str>, key: &'static str, new: &mut T, old: &T) {
+    if new != old {
+        keys.push(key);
+        new.clone_from(old);
     }
 }
 
@@ -101,7 +134,7 @@ mod tests {
             |path: &str, upstream: &str| format!("[[route]]\npath = \"{path}\"\nupstream = \"{upstream}\"\n");
         let old = config(&(upstream("b", 1) + &upstream("c", 2) + &route("/b", "b") + &route("/c", "c")));
         let new = config(&(upstream("a", 3) + &upstream("c", 4) + &route("/c", "a") + &route("/d", "c")));
-        let merged = new.taking_over(&old);
+        let (merged, _) = new.replacing(&old).unwrap();
 
         let names: Vec<_> = merged
             .upstreams
@@ -142,9 +175,34 @@ mod tests {
     #[test]
     fn a_route_that_comes_back_is_open_again() {
         let with = config("[[route]]\npath = \"/b\"\n");
-        let without = config("").taking_over(&with);
+        let (without, _) = config("").replacing(&with).unwrap();
         assert!(!without.routes[1].is_open);
-        let again = config("[[route]]\npath = \"/b\"\n").taking_over(&without);
+        let (again, _) = config("[[route]]\npath = \"/b\"\n").replacing(&without).unwrap();
         assert_eq!(again.routes, with.routes);
+    }
+
+    #[test]
+    fn what_is_open_decides_whether_a_change_is_safe_and_not_the_words_of_the_file() {
+        const TOKEN: &str = "[push]\ntoken = \"t\"\n";
+        let open = "listen = \"0.0.0.0:1\"\n";
+        let of_its_own = "[push]\nlisten = \"127.0.0.1:2\"\n";
+        for (before, after) in [
+            (format!("{open}{TOKEN}"), String::new()),
+            (format!("{open}{TOKEN}"), of_its_own.to_owned()),
+            (TOKEN.to_owned(), String::new()),
+            (String::new(), format!("proxy-protocol = true\n{of_its_own}")),
+        ] {
+            let refused = config(&after).replacing(&config(&before));
+            assert!(refused.is_err(), "{before} replaced by {after}");
+        }
+        let (changed, waiting) = config(open_with_token()).replacing(&config("")).unwrap();
+        assert_eq!(waiting, ["listen"]);
+        assert_eq!(changed.listen, config("").listen, "what is in force");
+        let (_, waiting) = config(open_with_token()).replacing(&changed).unwrap();
+        assert_eq!(waiting, ["listen"], "it still waits");
+    }
+
+    fn open_with_token() -> &'static str {
+        "listen = \"0.0.0.0:1\"\n[push]\ntoken = \"t\"\n"
     }
 }

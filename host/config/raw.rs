@@ -126,6 +126,7 @@ pub(super) struct Push {
     pub(super) token_env: Option<Spanned<String>>,
     pub(super) signature_key: Option<Spanned<Secrets>>,
     pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) hosts: Vec<String>,
 }
 
 impl Default for Push {
@@ -138,6 +139,8 @@ impl Default for Push {
             token_env: None,
             signature_key: None,
             allow: None,
+            // By this name, containers reach a port of loopback of the machine they run on.
+            hosts: vec!["host.docker.internal".to_owned()],
         }
     }
 }

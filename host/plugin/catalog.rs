@@ -48,6 +48,12 @@ impl Catalog {
         self.files.get(file)?.serving.clone()
     }
 
+    /// Whether a content of a file was refused before it served.
+    pub(super) fn is_refused(&self, file: &str, hash: &str) -> bool {
+        let refused = self.files.get(file).and_then(|file| file.refused.as_ref());
+        refused.is_some_and(|refused| refused.hash == hash && !refused.is_rolled_back)
+    }
+
     /// The names of all files, whether anything serves from them or not.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.there().map(|(file, _)| directory::plugin_name(file))

@@ -56,8 +56,10 @@ impl Loader {
             Some(_) => by_name(&wishes.settings, &version.name),
             None => wishes.of_built_in(&version.name),
         };
+        let policy = by_name(&wishes.policies, &version.name);
         settings != version.settings
-            || by_name(&wishes.policies, &version.name).on_failure != version.on_failure
+            || policy.on_failure != version.on_failure
+            || policy.sha256.is_some_and(|pin| pin != version.hash)
     }
 
     /// Loads and tries the content of a file. Blocks for as long as the compiler takes.

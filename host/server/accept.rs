@@ -83,6 +83,7 @@ impl Acceptor {
         socket: Socket,
         address: Option<SocketAddr>,
     ) -> Result<(Socket, Option<Remote>), Dropped> {
+        let address = address.map(canonical);
         let (mut socket, mut address) = match (socket, address) {
             (Socket::Tcp(socket), Some(address)) if self.role != Role::Push => (socket, address),
             (socket, address) => {
@@ -98,7 +99,7 @@ impl Acceptor {
             if !proxies.trusted.contains(address.ip()) {
                 return Err(Dropped::Untrusted);
             }
-            address = read_header(&mut socket).await?.unwrap_or(address);
+            address = read_header(&mut socket).await?.map_or(address, canonical);
         }
         let is_encrypted = self.gateway.tls.is_some();
         let socket = match &self.gateway.tls {
@@ -155,6 +156,11 @@ impl Acceptor {
             tracing::warn!(cause, ?address, times, "connection dropped: {dropped}");
         }
     }
+}
+
+/// An IPv6 listener sees an IPv4 address as `::ffff:192.0.2.1`; everybody else is to see it as what it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl From<HeaderError> for Dropped {

@@ -1,7 +1,9 @@
 //! Conversions between the HTTP types of the library and the gateway's own.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 
 use crate::message::{self, Payload};
@@ -18,11 +20,26 @@ pub(super) fn to_request(method: &Method, uri: &Uri, headers: &HeaderMap, body: 
 }
 
 pub(super) fn to_plain(headers: &HeaderMap) -> message::Headers {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+    joined(headers)
+        .map(|(name, value)| (name.as_str().to_owned(), value.into_owned()))
         .collect()
+}
+
+/// The headers of a request, those of one name joined to one (RFC 9110 section 5.3; cookies by RFC 6265 section 5.4): what
+/// a proxy has added in a line of its own must not be lost to whoever looks at the first.
+pub(super) fn joined(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, Cow<'_, str>)> {
+    headers.keys().map(|name| {
+        let separator = if name == COOKIE { "; " } else { ", " };
+        let mut values = headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let first = values.next().unwrap_or_default();
+        let joined = values.fold(first, |joined, value| {
+            Cow::Owned(format!("{joined}{separator}{value}"))
+        });
+        (name, joined)
+    })
 }
 
 /// The response of a plugin; any part that cannot be sent is logged and left out.
@@ -53,4 +70,34 @@ pub(super) fn to_headers(headers: &message::Headers) -> HeaderMap {
         }
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_one_name_are_joined() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-forwarded-for", "10.0.0.1"),
+            ("cookie", "a=1"),
+            ("host", "x"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("cookie", "b=2; c=3"),
+        ] {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let mut plain = to_plain(&headers);
+        plain.sort();
+        let expected = [
+            ("cookie", "a=1; b=2; c=3"),
+            ("host", "x"),
+            ("x-forwarded-for", "10.0.0.1, 192.0.2.1"),
+        ];
+        assert_eq!(
+            plain,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
 }

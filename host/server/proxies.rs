@@ -17,7 +17,8 @@ pub(super) struct Remote {
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Whether the client spoke TLS: set for those whose TLS ends here, unless a trusted proxy says it.
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The client's address. Leaves only the headers about it that can be trusted.
 pub(super) fn client_address(trusted: &Networks, remote: Remote, headers: &mut HeaderMap) -> IpAddr {

@@ -1,8 +1,10 @@
 //! The push side of the listeners: the gateway's own pages (see `admin`), and every other path for plugins. All of it
-//! requires the credential, if one is configured.
+//! requires the credential, if one is configured, except for `/live` and `/ready`.
 
 mod access;
 mod credentials;
+mod local;
+mod unverified;
 
 use std::sync::Arc;
 
@@ -15,6 +17,9 @@ use axum::routing::get;
 use hyper::header::HeaderMap;
 use hyper::{Method, Uri};
 
+pub(super) use credentials::UsedSignatures;
+pub(super) use unverified::Unverified;
+
 use super::convert::{to_http, to_request};
 use super::idempotency::Key;
 use super::{Gateway, admin};
@@ -24,8 +29,6 @@ use crate::registry::SendError;
 
 pub(super) fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
-        .route("/live", get(admin::live))
-        .route("/ready", get(admin::ready))
         .route("/metrics", get(admin::metrics))
         .route("/plugins", get(admin::plugins))
         .route("/connections", get(admin::connections))
@@ -34,6 +37,15 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         // The body is read, and limited, where the request is authorized.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(gateway.clone(), access::authorize))
+        .with_state(gateway.clone())
+        .merge(health(gateway))
+}
+
+/// What load balancers and service managers ask, without a credential, wherever they reach the gateway.
+pub(super) fn health(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route("/live", get(admin::live))
+        .route("/ready", get(admin::ready))
         .with_state(gateway)
 }
 

@@ -5,26 +5,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::upgrade::Upgraded;
-use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::convert::{to_headers, to_http, to_request};
+use super::convert::{joined, to_headers, to_http, to_request};
+use super::handshake;
 use super::limits::{ClientPermit, Reached};
-use super::log_limit::LogLimit;
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
 use super::{Gateway, Request, Settings};
 use crate::budget::{FREE, Held};
-use crate::config::{ClientIds, Origins, Route};
+use crate::config::{ClientIds, Route};
 use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
 use crate::websocket::{Window, negotiate};
@@ -52,12 +50,9 @@ pub(super) async fn upgrade(
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let client = client_address(&settings.proxies.trusted, remote, request.headers_mut());
-    let key = match check(&gateway.log_limit, &settings.origins, &request) {
+    let key = match handshake::check(&settings.origins, &request) {
         Ok(key) => key,
-        Err(refusal) => {
-            metrics.handshake(refusal.name());
-            return refusal.into_response();
-        }
+        Err(refusal) => return refusal.tell(&gateway, &request),
     };
     let admitted = gateway.limiter.admit(&settings.limits, client, Instant::now());
     let admitted = admitted.and_then(|permit| Ok((permit, hold_head(&gateway, request.headers())?)));
@@ -192,130 +187,6 @@ fn begin(opened: Opened, upgraded: Upgraded, window: Option<Window>, permit: Cli
     }
 }
 
-/// Why a request is not a valid handshake.
-enum Refusal {
-    /// It does not ask for a WebSocket at all.
-    NoUpgrade,
-    /// It asks for one, but its `Connection` header does not.
-    NoConnection,
-    /// It speaks another version.
-    Version,
-    /// Its key is invalid.
-    Key,
-    /// It comes from a page of another site.
-    Origin,
-}
-
-impl Refusal {
-    /// The name in the metric.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Origin => "origin",
-            _ => "violation",
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        match self {
-            Self::NoUpgrade => {
-                let text =
-                    "this is a WebSocket: connect with ws:// or wss:// (does a proxy pass `Upgrade` on?)\n";
-                (
-                    StatusCode::UPGRADE_REQUIRED,
-                    [(UPGRADE, "websocket"), (CONNECTION, "Upgrade")],
-                    text,
-                )
-                    .into_response()
-            }
-            Self::NoConnection => {
-                let text = "the header `Connection: Upgrade` is missing (does a proxy remove it?)\n";
-                (StatusCode::BAD_REQUEST, text).into_response()
-            }
-            Self::Version => {
-                let text = "WebSocket version 13 is spoken here\n";
-                (
-                    StatusCode::UPGRADE_REQUIRED,
-                    [(SEC_WEBSOCKET_VERSION, "13")],
-                    text,
-                )
-                    .into_response()
-            }
-            Self::Origin => {
-                let text = "pages of this origin may not connect (the key `origins` lists those that may)\n";
-                (StatusCode::FORBIDDEN, text).into_response()
-            }
-            Self::Key => (
-                StatusCode::BAD_REQUEST,
-                "`Sec-WebSocket-Key` must be 16 bytes in base64\n",
-            )
-                .into_response(),
-        }
-    }
-}
-
-/// RFC 6455 section 4.2.1, and the origin (section 10.2). Gives the value of `Sec-WebSocket-Accept`.
-fn check(log_limit: &LogLimit, origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
-    let headers = request.headers();
-    if request.method() != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
-        return Err(Refusal::NoUpgrade);
-    }
-    if !has_token(headers, &CONNECTION, "upgrade") {
-        return Err(Refusal::NoConnection);
-    }
-    if headers
-        .get(SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != "13")
-    {
-        return Err(Refusal::Version);
-    }
-    let key = headers
-        .get(SEC_WEBSOCKET_KEY)
-        .filter(|key| key.len() == KEY_LENGTH)
-        .ok_or(Refusal::Key)?;
-    check_origin(log_limit, origins, headers)?;
-    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
-}
-
-/// Browsers name the origin of the page; other clients need not.
-fn check_origin(log_limit: &LogLimit, origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()))
-    };
-    let (Some(origin), host) = (text(ORIGIN), text(HOST).unwrap_or_default()) else {
-        return Ok(());
-    };
-    if origins.allows(&origin, &host) {
-        return Ok(());
-    }
-    if let Some(times) = log_limit.count("origin") {
-        tracing::warn!(
-            %origin,
-            %host,
-            times,
-            "handshake refused: pages of this origin may not connect; the key `origins` lists those that may"
-        );
-    }
-    Err(Refusal::Origin)
-}
-
-/// 16 bytes in base64.
-const KEY_LENGTH: usize = 24;
-
-/// Whether a header that is a list has an item (RFC 9110 section 5.6.1).
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
-}
-
 fn connection(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> Connection {
     let address = remote.address;
     let id = match ids {
@@ -324,13 +195,13 @@ fn connection(ids: ClientIds, remote: Remote, client: IpAddr, head: &Parts) -> C
     };
     // The value of a header has no line breaks, so one line for each is safe.
     let mut headers = String::new();
-    for (name, value) in &head.headers {
+    for (name, value) in joined(&head.headers) {
         if !headers.is_empty() {
             headers.push('\n');
         }
         headers.push_str(name.as_str());
         headers.push_str(": ");
-        headers.push_str(&String::from_utf8_lossy(value.as_bytes()));
+        headers.push_str(&value);
     }
     let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
     let mut connection = Connection::new(id.into(), address, path, query, &headers);

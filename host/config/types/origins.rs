@@ -8,7 +8,8 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 /// The origins (RFC 6454) of pages that may connect. A client that sends none is not a browser, and may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Pages of the host that is connected to; as with cookies, the port does not matter.
+    /// Pages of the host that is connected to; as with cookies, the port does not matter. If the connection is encrypted,
+    /// the page must be, too.
     SameHost,
     /// All.
     Any,
@@ -17,13 +18,15 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether a page may connect. `host` is the value of that header.
-    pub fn allows(&self, origin: &str, host: &str) -> bool {
+    /// Whether a page may connect. `host` is the value of that header. A page that came without TLS may have been changed
+    /// on its way, so it is not of the same host if the connection is known to be encrypted.
+    pub fn allows(&self, origin: &str, host: &str, is_encrypted: bool) -> bool {
         match self {
             Self::Any => true,
-            Self::SameHost => origin
-                .split_once("://")
-                .is_some_and(|(_, rest)| without_port(rest).eq_ignore_ascii_case(without_port(host))),
+            Self::SameHost => origin.split_once("://").is_some_and(|(scheme, rest)| {
+                without_port(rest).eq_ignore_ascii_case(without_port(host))
+                    && !(is_encrypted && scheme.eq_ignore_ascii_case("http"))
+            }),
             Self::Listed(origins) => origins.iter().any(|allowed| matches(allowed, origin)),
         }
     }
@@ -141,11 +144,13 @@ mod tests {
         ];
         for (origin, host, expected) in table {
             assert_eq!(
-                Origins::SameHost.allows(origin, host),
+                Origins::SameHost.allows(origin, host, false),
                 expected,
                 "{origin} to {host}"
             );
         }
+        let encrypted = |origin| Origins::SameHost.allows(origin, "example.org", true);
+        assert!(encrypted("https://example.org") && !encrypted("http://example.org"));
     }
 
     #[test]
@@ -171,9 +176,9 @@ mod tests {
             ("null", false),
         ];
         for (origin, expected) in table {
-            assert_eq!(origins.allows(origin, "host"), expected, "{origin}");
+            assert_eq!(origins.allows(origin, "host", true), expected, "{origin}");
         }
-        assert!(Origins::Any.allows("null", "host"));
+        assert!(Origins::Any.allows("null", "host", true));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Located, Validator};
 use crate::config::error::ConfigError;
 use crate::config::types::{lines, parse_listen, parse_listen_anywhere, parse_network};
-use crate::config::{ClientLimits, Listen, Networks, Proxies, Push, PushAccess, Secret, Tls, raw};
+use crate::config::{ClientLimits, Exposure, Listen, Networks, Proxies, Push, PushAccess, Secret, Tls, raw};
 
 impl Validator<'_> {
     pub(super) fn listen(
@@ -85,26 +85,21 @@ impl Validator<'_> {
             .map(|text| self.push_listen(text))
             .transpose()?;
         let access = self.push_access(raw)?;
-        let Located(reachable, span) = match own {
-            Some(Located(ref own, ref span)) => Located(own.clone(), span.clone()),
-            None => Located(Listen::Tcp(clients.0), clients.1.clone()),
-        };
+        let span = own
+            .as_ref()
+            .map_or_else(|| clients.1.clone(), |own| own.1.clone());
         let listen = own.map(|Located(own, _)| own).filter(|own| match own {
             Listen::Tcp(own) => *own != clients.0 || own.port() == 0,
             Listen::Unix(_) => true,
         });
-        let cure = "set [push] token to a long random text, or [push] listen to a loopback address such as \
-                    \"127.0.0.1:8081\"";
-        if !access.takes_credential() && !reachable.is_local() {
-            let problem = format!("anyone who reaches {reachable} could push to every client: {cure}");
-            return Err(self.source.error(span, problem));
+        let push = Push { listen, path, access };
+        match push.exposure(clients.0, *proxy_protocol.get_ref()) {
+            None => Ok(push),
+            Some(exposure @ Exposure::Proxy) => Err(self
+                .source
+                .error(Some(proxy_protocol.span()), exposure.to_string())),
+            Some(exposure @ Exposure::Address(_)) => Err(self.source.error(span, exposure.to_string())),
         }
-        // A proxy that forwards bytes also forwards pushes.
-        if !access.takes_credential() && listen.is_none() && *proxy_protocol.get_ref() {
-            let problem = format!("anyone who reaches the proxy could push to every client: {cure}");
-            return Err(self.source.error(Some(proxy_protocol.span()), problem));
-        }
-        Ok(Push { listen, path, access })
     }
 
     fn push_listen(&self, raw: &toml::Spanned<String>) -> Result<Located<Listen>, ConfigError> {
@@ -132,6 +127,7 @@ impl Validator<'_> {
             tokens,
             signature_keys: self.secrets("signature key", raw.signature_key)?,
             allow,
+            hosts: raw.hosts,
         })
     }
 

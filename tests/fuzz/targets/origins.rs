@@ -26,12 +26,18 @@ fuzz_target!(|input: &str| {
     let (Some(origin), Some(host)) = (lines.next(), lines.next()) else {
         return;
     };
-    assert!(Origins::Any.allows(origin, host));
+    assert!(Origins::Any.allows(origin, host, false));
     let (origin_lower, host_lower) = (origin.to_lowercase(), host.to_lowercase());
-    if Origins::SameHost.allows(origin, host) {
+    if Origins::SameHost.allows(origin, host, false) {
         // What is left of both without their ports is the same.
         let (_, of_page) = origin_lower.split_once("://").expect("an origin has a scheme");
         assert_eq!(name(of_page), name(&host_lower));
+    }
+    if Origins::SameHost.allows(origin, host, true) {
+        assert!(Origins::SameHost.allows(origin, host, false) && !origin_lower.starts_with("http:"));
+    }
+    if Origins::SameHost.allows(origin, host, true) {
+        assert!(Origins::SameHost.allows(origin, host, false) && !origin_lower.starts_with("http:"));
     }
     let list: Vec<_> = lines.collect();
     let Some(Origins::Listed(allowed)) = config::listed(&list) else {
@@ -48,7 +54,7 @@ fuzz_target!(|input: &str| {
             None => allowed == origin_lower,
         }
     };
-    if Origins::Listed(allowed.clone()).allows(origin, host) {
+    if Origins::Listed(allowed.clone()).allows(origin, host, false) {
         assert!(allowed.iter().any(fits), "{origin:?} by {allowed:?}");
     }
 });

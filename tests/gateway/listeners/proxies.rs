@@ -1,4 +1,8 @@
-use super::{connect_from, connections, fact, handshake, head_of, telling};
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use super::{connect_from, connections, fact, handshake, handshakes, head_of, telling};
 use crate::application;
 use crate::support::{Client, Fpm, Gateway, Nginx};
 
@@ -93,4 +97,116 @@ async fn behind_nginx_each_client_has_its_own_address_whatever_it_claims() {
     for client in &mut clients {
         client.is_quiet().await;
     }
+}
+
+/// A proxy that appends a line of its own leaves the client's in front of it.
+#[tokio::test]
+async fn headers_in_several_lines_reach_plugins_and_php_as_one() {
+    let headers = [
+        ("x-forwarded-for", "10.9.8.7"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+    ];
+    let gateway = telling("").await;
+    let mut told = client(&gateway, &headers).await;
+    let forwarded = fact(&mut told, "header.x-forwarded-for").await.unwrap();
+    assert_eq!(forwarded, "10.9.8.7, 192.0.2.1");
+    assert_eq!(fact(&mut told, "client-address").await.unwrap(), "192.0.2.1");
+    assert_eq!(fact(&mut told, "header.cookie").await.unwrap(), "a=1; b=2");
+    let fpm = Fpm::start(2).await;
+    let gateway = application::gateway(&fpm, "").await;
+    let mut heard = client(&gateway, &headers).await;
+    assert_eq!(
+        heard.ask("HTTP_X_FORWARDED_FOR").await,
+        "10.9.8.7, 192.0.2.1, 127.0.0.1"
+    );
+    assert_eq!(heard.ask("HTTP_COOKIE").await, "a=1; b=2");
+}
+
+/// Locations of nginx that are for other applications let nobody into the gateway's routes.
+#[tokio::test]
+async fn dot_segments_reach_no_route_in_any_spelling() {
+    let mut gateway = Gateway::start("[[route]]\npath = \"/admin/*\"\n").await;
+    for path in [
+        "/public/../admin/ws",
+        "/admin/../ws",
+        "/admin/%2e%2e/ws",
+        "/admin/..%2fws",
+        "/admin/..%5Cws",
+        "/admin/./ws",
+        "/public/..%2f..%2fsend?everyone=1&message=x",
+    ] {
+        for request in [
+            handshake("").replacen("/ws", path, 1),
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        ] {
+            let mut socket = TcpStream::connect(gateway.clients).await.unwrap();
+            let head = head_of(&mut socket, request.as_bytes()).await;
+            assert!(head.starts_with("HTTP/1.1 400 "), "{path}: {head}");
+        }
+    }
+    gateway.logged(&["WARN", "handshake refused", "segments"]).await;
+    assert!(gateway.metric(&handshakes("violation")).await >= 7.0);
+    gateway.connect_to("/admin/ws").await.close().await;
+}
+
+/// What somebody sees who has forgotten a line in nginx, or has the path wrong.
+#[tokio::test]
+async fn a_proxy_without_its_line_and_a_wrong_path_are_told_what_to_change() {
+    let mut gateway = Gateway::start("").await;
+    let nginx = Nginx::without_http_1_1(gateway.clients).await;
+    let mut socket = TcpStream::connect(nginx.address()).await.unwrap();
+    let head = head_of(&mut socket, handshake("").as_bytes()).await;
+    assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
+    gateway
+        .logged(&[
+            "WARN",
+            "handshake refused",
+            "HTTP/1.0",
+            "`proxy_http_version 1.1;`",
+        ])
+        .await;
+    for path in ["/ws/", "/websocket", "/"] {
+        let refused = Client::try_connect(gateway.clients, path, &[])
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(refused.status, 404, "{path}");
+        assert!(refused.body.contains("the key `path`"), "{refused:?}");
+    }
+    gateway
+        .logged(&["WARN", "handshake refused", "path=\"/ws/\"", "`path`"])
+        .await;
+    assert_eq!(gateway.metric(&handshakes("path")).await, 3.0);
+}
+
+/// The page could have been changed on its way, so it is not the same site.
+#[tokio::test]
+async fn a_page_without_tls_does_not_connect_with_tls_where_that_is_known() {
+    let gateway = Gateway::start("").await;
+    for (proto, origin, status) in [
+        ("https", "https://127.0.0.1", None),
+        ("https", "http://127.0.0.1", Some(403)),
+        ("wss, http", "http://127.0.0.1", Some(403)),
+        ("http", "http://127.0.0.1", None),
+    ] {
+        let headers = [("x-forwarded-proto", proto), ("origin", origin)];
+        let refused = Client::try_connect(gateway.clients, "/ws", &headers).await.err();
+        assert_eq!(refused.map(|refused| refused.status), status, "{proto} {origin}");
+    }
+}
+
+/// Where IPv4 clients come in by an IPv6 listener.
+#[tokio::test]
+async fn an_address_of_ipv4_looks_like_one_wherever_it_is_shown() {
+    let config = "listen = \"[::]:0\"\n[push]\nlisten = \"127.0.0.1:0\"\n";
+    let mut gateway = Gateway::start(config).await;
+    let listener = SocketAddr::from(([127, 0, 0, 1], gateway.clients.port()));
+    let client = Client::connect(listener, "/ws").await;
+    gateway.logged(&["connection opened", &client.id]).await;
+    let listed = connections(&gateway).await;
+    assert_eq!(listed[0]["id"], *client.id);
+    assert_eq!(listed[0]["remote-address"], *client.id);
+    assert_eq!(listed[0]["client-address"], "127.0.0.1");
 }

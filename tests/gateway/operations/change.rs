@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::support::{Client, Gateway, QUICK, answer, guest};
+use crate::support::{Client, Gateway, QUICK, answer, guest, hash, put};
 
 /// A gateway whose configuration can be written anew.
 async fn gateway(config: &str) -> Gateway {
@@ -53,7 +53,7 @@ async fn routes_limits_origins_tokens_and_settings_of_plugins_change_and_connect
             .err()
             .unwrap()
             .status,
-        401
+        404
     );
     let mut new = gateway.connect_to("/new").await;
     assert_eq!(new.ask("hi").await, "ok hi");
@@ -77,9 +77,9 @@ async fn routes_limits_origins_tokens_and_settings_of_plugins_change_and_connect
     new.send(&long).await;
     assert!(matches!(new.next().await, crate::support::Frame::Close(1009, _)));
 
-    assert_eq!(gateway.get("/live").await.status, 401);
+    assert_eq!(gateway.get("/topics").await.status, 401);
     let page = gateway
-        .request(Method::GET, "/live")
+        .request(Method::GET, "/topics")
         .header("authorization", "Bearer secret");
     assert_eq!(answer(page).await.status, 200);
 }
@@ -139,4 +139,101 @@ async fn what_needs_a_restart_is_said() {
     let line = hang_up(&mut gateway, &config).await;
     assert!(line.contains("need a restart"), "{line}");
     assert!(line.contains("[plugins] settle, [log] filter"), "{line}");
+}
+
+/// A disk that is full, or an editor that empties a file before it writes it, must not open the gateway to strangers.
+#[tokio::test]
+async fn a_reload_drops_no_credential_and_is_judged_by_what_is_open() {
+    const OPEN: &str = "listen = \"0.0.0.0:0\"\n[push]\ntoken = \"t\"\n";
+    let gateway = Gateway::start(OPEN).await;
+    for (n, config) in [
+        "",
+        "# half a file\nlisten = \"0.0.0.0:0\"\n[push]\n",
+        "listen = \"127.0.0.1:0\"\n",
+        "listen = \"0.0.0.0:0\"\n[push]\nlisten = \"127.0.0.1:0\"\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(gateway.file("aileron.toml"), config).unwrap();
+        gateway.process.signal("HUP");
+        gateway
+            .logged_times(n + 1, &["ERROR", "configuration not taken over"])
+            .await;
+        for path in ["/connections", "/send?everyone=1&message=x"] {
+            assert_eq!(gateway.get(path).await.status, 401, "{path} after {config}");
+        }
+    }
+    // The listener of its own waits for a restart, so the proxy would reach the one that is shared.
+    let mut gateway = Gateway::start("").await;
+    write(
+        &gateway,
+        "proxy-protocol = true\n[push]\nlisten = \"127.0.0.1:0\"\n",
+    );
+    gateway.process.signal("HUP");
+    gateway.logged(&["ERROR", "anyone who reaches the proxy"]).await;
+    let another = "max-topics = 3\n[push]\nlisten = \"127.0.0.1:0\"\n";
+    for n in 1..=2 {
+        write(&gateway, another);
+        gateway.process.signal("HUP");
+        let waits = ["configuration taken over", "[push] listen", "need a restart"];
+        gateway.logged_times(n, &waits).await;
+    }
+}
+
+/// The same plugin with other bytes: a custom section at its end.
+fn another(mut guest: Vec<u8>) -> Vec<u8> {
+    guest.extend(b"\0\x03\x01v2");
+    guest
+}
+
+#[tokio::test]
+async fn a_pin_for_what_serves_already_is_an_error_until_the_file_is_the_right_one() {
+    let mut gateway = gateway("").await;
+    let mut client = gateway.connect().await;
+    let [old, new] = [guest("misbehave"), another(guest("misbehave"))];
+    let pinned = format!("{QUICK}[plugins.policy.misbehave]\nsha256 = \"{}\"\n", hash(&new));
+    hang_up(&mut gateway, &pinned).await;
+    gateway
+        .logged(&[
+            "ERROR",
+            "misbehave",
+            "[plugins.policy.misbehave] sha256",
+            "goes on serving",
+        ])
+        .await;
+    let shown = gateway.plugin("misbehave").await.unwrap();
+    assert_eq!(
+        (&shown["state"], &shown["hash"]),
+        (&"stale".into(), &hash(&old).into())
+    );
+    assert_eq!(client.ask("hi").await, "ok hi");
+    put(&gateway.plugins().join("misbehave.wasm"), &new);
+    gateway
+        .shows("misbehave", "serving", |plugin| {
+            plugin["hash"] == hash(&new) && plugin["state"] == "serving"
+        })
+        .await;
+    assert_eq!(client.ask("hi").await, "ok hi");
+}
+
+#[tokio::test]
+async fn a_file_that_was_refused_is_tried_again_when_its_settings_are_mended() {
+    let mut gateway = gateway("").await;
+    let bad = format!("{QUICK}[plugins.config.misbehave]\nrefuse = \"no\"\n");
+    hang_up(&mut gateway, &bad).await;
+    let new = another(guest("misbehave"));
+    put(&gateway.plugins().join("misbehave.wasm"), &new);
+    gateway
+        .shows("misbehave", "refused", |plugin| {
+            plugin["refused-hash"] == hash(&new)
+        })
+        .await;
+    write(&gateway, QUICK);
+    gateway.process.signal("HUP");
+    gateway
+        .shows("misbehave", "serving", |plugin| {
+            plugin["hash"] == hash(&new) && plugin["state"] == "serving"
+        })
+        .await;
 }

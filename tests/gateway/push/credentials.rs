@@ -3,13 +3,15 @@
 use reqwest::Method;
 use ring::hmac;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::said;
 use crate::support::{Answer, Gateway, answer, command, repository};
 
-async fn live(gateway: &Gateway, credential: Option<(&str, &str)>) -> Answer {
-    let request = gateway.request(Method::GET, "/live");
+async fn metrics(gateway: &Gateway, credential: Option<(&str, &str)>) -> Answer {
+    let request = gateway.request(Method::GET, "/metrics");
     answer(match credential {
         Some((name, value)) => request.header(name, value),
         None => request,
@@ -19,7 +21,7 @@ async fn live(gateway: &Gateway, credential: Option<(&str, &str)>) -> Answer {
 
 async fn with_token(gateway: &Gateway, token: &str) -> u16 {
     let value = format!("Bearer {token}");
-    live(gateway, Some(("authorization", &value))).await.status
+    metrics(gateway, Some(("authorization", &value))).await.status
 }
 
 /// Pushes as PHP does with a key, its clock so many seconds off.
@@ -75,7 +77,7 @@ async fn tokens_come_from_the_configuration_a_file_and_the_environment_and_all_a
     ] {
         assert_eq!(with_token(&gateway, wrong).await, 401, "{wrong}");
     }
-    assert_eq!(live(&gateway, None).await.status, 401);
+    assert_eq!(metrics(&gateway, None).await.status, 401);
 }
 
 #[tokio::test]
@@ -122,60 +124,129 @@ async fn php_signs_what_it_pushes_with_any_key_that_is_configured() {
     client.is_quiet().await;
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// What is signed of a push with an idempotency key.
+fn signed(time: impl std::fmt::Display, body: &str) -> String {
+    format!("{time}\nPOST\n/send\n{FORM}\nkey-1\n{body}")
+}
+
 #[tokio::test]
-async fn a_signature_is_for_one_method_one_target_and_one_body() {
+async fn a_signature_is_for_one_request_with_all_that_decides_what_it_does() {
     let gateway = Gateway::start("[push]\nsignature-key = \"key\"").await;
     let mut client = gateway.connect().await;
     let form = format!("client_id={}&message=m", client.id);
     let time = unix_time();
-    let send = async |method: Method, target: &str, body: &str, signature: &str| {
+    let send = async |method: Method, target: &str, headers: [&str; 2], body: &str, signature: &str| {
         let request = gateway.request(method, target).body(body.to_owned());
-        let form = "application/x-www-form-urlencoded";
-        let request = request.header("content-type", form);
+        let request = request.header("content-type", headers[0]);
+        let request = request.header("idempotency-key", headers[1]);
         answer(request.header("aileron-signature", signature))
             .await
             .status
     };
-    let code = sign("key", &format!("{time}\nPOST\n/send\n{form}"));
+    let headers = [FORM, "key-1"];
+    let code = sign("key", &signed(time, &form));
     let good = format!("t={time},v1={code}");
-    assert_eq!(send(Method::POST, "/send", &form, &good).await, 200);
-    assert_eq!(client.text().await, "m");
-    let several = format!(
-        "t={time}, v1={}, v1={}, v2=later",
-        sign("old", ""),
-        code.to_uppercase()
-    );
-    assert_eq!(send(Method::POST, "/send", &form, &several).await, 200);
-    assert_eq!(client.text().await, "m");
-
     let another = format!("{form}!");
-    for (method, target, body, signature) in [
-        (Method::PUT, "/send", &form, good.clone()),
-        (Method::POST, "/send?", &form, good.clone()),
-        (Method::POST, "/sent", &form, good.clone()),
-        (Method::POST, "/send", &another, good.clone()),
-        (Method::POST, "/send", &form, format!("t={},v1={code}", time + 1)),
+    for (method, target, headers, body, signature) in [
+        (Method::PUT, "/send", headers, &form, good.clone()),
+        (Method::POST, "/send?", headers, &form, good.clone()),
+        (Method::POST, "/sent", headers, &form, good.clone()),
         (
             Method::POST,
             "/send",
+            ["application/json", "key-1"],
+            &form,
+            good.clone(),
+        ),
+        (Method::POST, "/send", [FORM, "key-2"], &form, good.clone()),
+        (Method::POST, "/send", headers, &another, good.clone()),
+        (
+            Method::POST,
+            "/send",
+            headers,
+            &form,
+            format!("t={},v1={code}", time + 1),
+        ),
+        (
+            Method::POST,
+            "/send",
+            headers,
+            &form,
+            format!("t={time}.0,v1={code}"),
+        ),
+        (
+            Method::POST,
+            "/send",
+            headers,
             &form,
             format!("t={time},v1={}", &code[..62]),
         ),
-        (Method::POST, "/send", &form, format!("t={time},v1=")),
-        (Method::POST, "/send", &form, format!("t={time},v2={code}")),
-        (Method::POST, "/send", &form, format!("v1={code}")),
-        (Method::POST, "/send", &form, code.clone()),
+        (Method::POST, "/send", headers, &form, format!("t={time},v1=")),
+        (
+            Method::POST,
+            "/send",
+            headers,
+            &form,
+            format!("t={time},v2={code}"),
+        ),
+        (Method::POST, "/send", headers, &form, format!("v1={code}")),
+        (Method::POST, "/send", headers, &form, code.clone()),
     ] {
-        let status = send(method.clone(), target, body, &signature).await;
-        assert_eq!(status, 401, "{method} {target} {signature}");
+        let status = send(method.clone(), target, headers, body, &signature).await;
+        assert_eq!(status, 401, "{method} {target} {headers:?} {signature}");
     }
     client.is_quiet().await;
-    let code = sign("key", &format!("{time}\nGET\n/live\n"));
-    let signature = format!("t={time},v1={code}");
-    assert_eq!(
-        live(&gateway, Some(("aileron-signature", &signature))).await,
-        said(200, "live\n")
-    );
+    assert_eq!(send(Method::POST, "/send", headers, &form, &good).await, 200);
+    assert_eq!(client.text().await, "m");
+    let several = |code: &str| {
+        let of_another_key = sign("old", "");
+        format!(
+            "t={time}, v1={of_another_key}, v1={}, v2=later",
+            code.to_uppercase()
+        )
+    };
+    for again in [good, several(&code)] {
+        let status = send(Method::POST, "/send", headers, &form, &again).await;
+        assert_eq!(status, 409, "{again}");
+    }
+    client.is_quiet().await;
+    let code = sign("key", &format!("{time}\nGET\n/metrics\n\n\n"));
+    let shown = metrics(&gateway, Some(("aileron-signature", &several(&code)))).await;
+    assert_eq!(shown.status, 200);
+}
+
+/// Whoever has no key can have the gateway receive bodies, since those are signed, too.
+#[tokio::test]
+async fn what_strangers_send_with_wrong_signatures_is_bounded_and_keeps_nobody_out() {
+    let gateway = Gateway::start("[push]\nsignature-key = \"key\"").await;
+    let mut client = gateway.connect().await;
+    let before = gateway.own_memory();
+    let mut strangers = Vec::new();
+    let length = 4 * 1024 * 1024;
+    let time = unix_time();
+    for _ in 0..40 {
+        let mut stranger = TcpStream::connect(gateway.push).await.unwrap();
+        let head = format!(
+            "POST /send HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\
+             Aileron-Signature: t={time},v1=00\r\n\r\n"
+        );
+        stranger.write_all(head.as_bytes()).await.unwrap();
+        // All except for the last byte; one who is given up meanwhile may not get that far.
+        let _ = stranger.write_all(&vec![b'x'; length - 1]).await;
+        strangers.push(stranger);
+    }
+    let grown = gateway.own_memory().saturating_sub(before);
+    assert!(grown < 64 * 1024 * 1024, "{grown} bytes for 160 MB");
+    let given_up = gateway.request(Method::GET, "/metrics");
+    let code = sign("key", &format!("{time}\nGET\n/metrics\n\n\n"));
+    let page = answer(given_up.header("aileron-signature", format!("t={time},v1={code}"))).await;
+    let line = "aileron_pushes_refused_total{cause=\"crowded\"} 3";
+    assert!(page.body.contains(line), "{}", page.body);
+    let form = format!("client_id={}&message=signed", client.id);
+    assert_eq!(php(&gateway, "key", "/send", &form, 0).await.status, 200);
+    assert_eq!(client.text().await, "signed");
 }
 
 #[tokio::test]
@@ -187,8 +258,8 @@ async fn with_both_configured_either_will_do() {
     assert_eq!(php(&gateway, "key", "/send", &form, 0).await.status, 200);
     assert_eq!(client.text().await, "m");
     for refused in [
-        live(&gateway, None).await,
-        live(&gateway, Some(("authorization", "Bearer key"))).await,
+        metrics(&gateway, None).await,
+        metrics(&gateway, Some(("authorization", "Bearer key"))).await,
         php(&gateway, "token", "/send", &form, 0).await,
     ] {
         assert_eq!(refused.status, 401, "{refused:?}");
@@ -200,12 +271,12 @@ async fn with_both_configured_either_will_do() {
 async fn pushes_come_from_allowed_addresses_only_and_need_their_credential_all_the_same() {
     let mut gateway = Gateway::start("[push]\ntoken = \"t\"\nallow = [\"10.0.0.0/8\", \"127.0.0.2\"]").await;
     let mut client = gateway.connect().await;
-    let refused = live(&gateway, Some(("authorization", "Bearer t"))).await;
+    let refused = metrics(&gateway, Some(("authorization", "Bearer t"))).await;
     assert_eq!(refused.status, 403);
     assert!(refused.body.contains("`allow` of [push]"), "{refused:?}");
     // What a header claims does not count.
     let claimed = gateway
-        .request(Method::GET, "/live")
+        .request(Method::GET, "/metrics")
         .header("x-forwarded-for", "10.0.0.1");
     assert_eq!(answer(claimed.bearer_auth("t")).await.status, 403);
     gateway.logged(&["WARN", "push refused", "`allow`"]).await;
@@ -254,7 +325,7 @@ async fn credentials_are_never_shown() {
         assert!(!shown.contains("hunter2"), "{page}: {shown}");
     }
     for wrong in ["hunter2-lis", "hunter2-listed"] {
-        let request = gateway.request(Method::GET, "/live").bearer_auth(wrong);
+        let request = gateway.request(Method::GET, "/metrics").bearer_auth(wrong);
         let refused = answer(request).await;
         assert_eq!(refused.status, 401);
         assert!(!refused.body.contains("hunter2"), "{refused:?}");

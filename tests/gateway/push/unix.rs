@@ -43,7 +43,7 @@ async fn curl_pushes_by_a_socket_that_owner_and_group_may_open() {
     assert_eq!(client.text().await, "pushed");
     assert_eq!(curl(&socket, "/live", &[]).await, said(200, "live\n"));
     // Where clients connect there are no pushes.
-    let elsewhere = answer(gateway_request(&gateway, "/live")).await;
+    let elsewhere = answer(gateway_request(&gateway, "/send")).await;
     assert_eq!(elsewhere.status, 404);
     client.is_quiet().await;
 }
@@ -58,16 +58,16 @@ fn gateway_request(gateway: &Gateway, path: &str) -> reqwest::RequestBuilder {
 async fn a_token_counts_there_too_and_addresses_do_not() {
     let gateway = Gateway::start(&format!("{CONFIG}token = \"t\"\nallow = [\"192.0.2.1\"]\n")).await;
     let socket = gateway.file("push.sock");
-    assert_eq!(curl(&socket, "/live", &[]).await.status, 401);
+    assert_eq!(curl(&socket, "/topics", &[]).await.status, 401);
     let token = ["-H", "Authorization: Bearer t"];
-    assert_eq!(curl(&socket, "/live", &token).await, said(200, "live\n"));
+    assert_eq!(curl(&socket, "/topics", &token).await, said(200, "{}\n"));
 }
 
 /// Clients come from everywhere, and pushes need no token all the same.
 #[tokio::test]
 async fn it_is_as_good_as_loopback() {
     let gateway = Gateway::start(&CONFIG.replace("127.0.0.1", "0.0.0.0")).await;
-    assert_eq!(gateway.get("/live").await, said(200, "live\n"));
+    assert_eq!(gateway.get("/topics").await, said(200, "{}\n"));
 }
 
 #[tokio::test]

@@ -54,6 +54,21 @@ impl Nginx {
         Self::serve(&server).await
     }
 
+    /// In front of the gateway, without the line that nginx needs to speak HTTP/1.1 with it.
+    pub async fn without_http_1_1(gateway: SocketAddr) -> Self {
+        let server = format!(
+            r#"
+            location / {{
+                proxy_pass http://{gateway};
+                proxy_http_version 1.0;
+                proxy_set_header Upgrade $http_upgrade;
+                proxy_set_header Connection "upgrade";
+            }}
+            "#
+        );
+        Self::serve(&server).await
+    }
+
     async fn serve(server: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let port = free_port();
