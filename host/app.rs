@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::actions::Actions;
 use crate::close_events::CloseEvents;
@@ -15,8 +16,9 @@ use crate::metrics::Metrics;
 use crate::plugin::{Connections, Plugins, PluginsError};
 use crate::registry::{Kept, Limits, Registry, Relief, Retention};
 use crate::schedule;
-use crate::server::{self, Gateway, Inherited, Listener, Role, Settings, Tls, TlsError};
+use crate::server::{self, Descriptors, Gateway, Inherited, Listener, Role, Settings, Tls, TlsError};
 use crate::session::{self, Sessions};
+use crate::telemetry;
 use crate::upstream::{UpstreamError, Upstreams};
 
 /// A gateway that is set up and listening, but not serving yet.
@@ -123,7 +125,23 @@ impl App {
             settings: ArcSwap::from_pointee(session_settings(config)),
         });
         let tls = load_tls(config)?;
-        let gateway = Arc::new(Gateway::new(sessions, Settings::new(config), tls.clone()));
+        let descriptors = Descriptors::prepare(
+            config
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.max_requests)
+                .sum(),
+        );
+        let gateway = Gateway::new(sessions, Settings::new(config), tls.clone(), descriptors);
+        let gateway = Arc::new(gateway);
+        if descriptors.clients < config.clients.max_connections {
+            let Descriptors { limit, clients, .. } = descriptors;
+            tracing::warn!(
+                limit,
+                clients,
+                "the limit of file descriptors allows fewer clients than max-connections; raise it (LimitNOFILE=, ulimit -n)"
+            );
+        }
         let mut inherited = Inherited::from_env();
         let mut listen = |index, address: &Listen| {
             Listener::open(&mut inherited, index, address).map_err(|source| StartError::Listen {
@@ -150,9 +168,14 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let sessions = self.gateway.sessions.clone();
         let actions = &sessions.actions;
-        let mut tasks = tokio::task::JoinSet::new();
+        let (mut tasks, mut until_the_end) = (JoinSet::new(), JoinSet::new());
         for (listener, role) in self.listeners {
-            tasks.spawn(server::serve(listener, self.gateway.clone(), role));
+            let serving = server::serve(listener, self.gateway.clone(), role);
+            match role {
+                Role::Clients => tasks.spawn(serving),
+                // PHP pushes while it finishes what was begun, and a load balancer hears that it is not ready any more.
+                Role::Push | Role::Both => until_the_end.spawn(serving),
+            };
         }
         if let Some(tls) = self.tls {
             tasks.spawn(tls.watch(actions.metrics.clone()));
@@ -167,6 +190,7 @@ impl App {
         tasks.spawn(expire(actions.registry.clone()));
         tasks.spawn(relieve(actions.clone()));
         tasks.spawn(give_memory_back(actions.registry.clone()));
+        tasks.spawn(count_dropped_lines(actions.metrics.clone()));
         let delivering = tokio::spawn(sessions.close_events.clone().run());
         stop.await;
         tasks.abort_all();
@@ -342,6 +366,15 @@ async fn give_memory_back(registry: Arc<Registry>) {
             // It takes milliseconds, with the locks of the allocator.
             drop(tokio::task::spawn_blocking(memory::give_back).await);
         }
+    }
+}
+
+/// Tells the metrics of log lines that nobody read.
+async fn count_dropped_lines(metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(EXPIRY);
+    loop {
+        ticks.tick().await;
+        metrics.log_lines_dropped.inc_by(telemetry::take_dropped());
     }
 }
 

@@ -65,9 +65,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
-    if let Err(error) = telemetry::init(&config.log) {
-        return fail(&error, BAD_CONFIGURATION);
-    }
+    let _flush = match telemetry::init(&config.log) {
+        Ok(flush) => flush,
+        Err(error) => return fail(&error, BAD_CONFIGURATION),
+    };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), file = ?file.unwrap_or(Path::new("none")), "configuration read");
     match arguments.command {
         Some(Command::Check) => check(&config),

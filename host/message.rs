@@ -146,13 +146,26 @@ pub struct Exchange {
 impl Request {
     /// About how many bytes of memory it takes.
     pub fn size(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 48)
-            .sum();
-        self.method.len() + self.path.len() + self.query.len() + headers + self.body.len()
+        self.method.len() + self.path.len() + self.query.len() + size_of(&self.headers) + self.body.len()
     }
+
+    /// The first header of a name, which is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+impl Response {
+    /// About how many bytes of memory it takes.
+    pub fn size(&self) -> usize {
+        size_of(&self.headers) + self.body.len()
+    }
+}
+
+fn size_of(headers: &Headers) -> usize {
+    let sizes = headers.iter().map(|(name, value)| name.len() + value.len() + 48);
+    sizes.sum()
 }
 
 impl Exchange {

@@ -60,6 +60,8 @@ pub struct Metrics {
     pub inbound: Gauge,
     /// Clients that were closed because too much had come in.
     pub inbound_relief: Counter,
+    /// Log lines for which there was no room.
+    pub log_lines_dropped: Counter,
     /// Close events that wait to be delivered.
     pub close_events_waiting: Gauge,
     /// Plugin versions in memory, including those that are only finishing what they began.
@@ -120,6 +122,7 @@ impl Default for Metrics {
             queues: Gauge::default(),
             inbound: Gauge::default(),
             inbound_relief: Counter::default(),
+            log_lines_dropped: Counter::default(),
             close_events_waiting: Gauge::default(),
             generations: Gauge::default(),
             instances: Gauge::default(),
@@ -187,6 +190,11 @@ impl Metrics {
             "certificates",
             "Changes of the certificate by result",
             self.certificates.clone(),
+        );
+        r.register(
+            "log_lines_dropped",
+            "Log lines dropped because standard error was not read",
+            self.log_lines_dropped.clone(),
         );
         r.register("publications", "Messages for topics", self.published.clone());
         r.register(

@@ -316,8 +316,9 @@ impl SendQueue {
 
     fn end(&self, code: u16, reason: &str, is_patient: bool, before: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        if !state.is_closed {
-            state.is_closed = true;
+        if !state.is_closed && !state.is_ending {
+            // While its messages are being handled, PHP may still push to it.
+            (state.is_ending, state.is_closed) = (true, !is_patient);
             before(&mut state);
             state.end(code, reason, is_patient);
         }
@@ -327,7 +328,8 @@ impl SendQueue {
 
     /// Whether the connection is ending.
     pub fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        let state = self.lock();
+        state.is_closed || state.is_ending
     }
 
     /// Whether a message is likely to be refused.

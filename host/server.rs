@@ -4,6 +4,7 @@
 mod accept;
 mod admin;
 mod convert;
+mod descriptors;
 mod handshake;
 mod idempotency;
 mod limits;
@@ -16,6 +17,7 @@ mod push;
 mod socket;
 mod tls;
 mod upgrade;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +34,14 @@ use tower_service::Service;
 use crate::config::{ClientIds, ClientLimits, Config, Origins, Proxies, PushAccess, Route};
 use crate::session::Sessions;
 use accept::Acceptor;
+pub use descriptors::Descriptors;
 use idempotency::Pushed;
 use limits::Limiter;
 pub use listener::{Inherited, Listener, SocketFile};
 use log_limit::LogLimit;
 use push::{Unverified, UsedSignatures};
 pub use tls::{Tls, TlsError};
+use waiting::Waiting;
 
 /// The pause after running out of file descriptors, so that some can be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,10 +53,11 @@ pub struct Gateway {
     /// Replaced as a whole; a request that began with the old one ends with it.
     pub settings: ArcSwap<Settings>,
     tls: Option<Arc<Tls>>,
+    descriptors: Descriptors,
     limiter: Arc<Limiter>,
     log_limit: LogLimit,
     /// Pushes that must not be done twice.
-    pushed: Pushed,
+    pushed: Arc<Pushed>,
     /// Those of pushes, which are good for one each.
     signatures: UsedSignatures,
     /// Bodies of pushes that are being received.
@@ -91,14 +96,20 @@ impl Settings {
 
 impl Gateway {
     /// Without any clients yet.
-    pub fn new(sessions: Arc<Sessions>, settings: Settings, tls: Option<Arc<Tls>>) -> Self {
+    pub fn new(
+        sessions: Arc<Sessions>,
+        settings: Settings,
+        tls: Option<Arc<Tls>>,
+        descriptors: Descriptors,
+    ) -> Self {
         Self {
             sessions,
             settings: ArcSwap::from_pointee(settings),
             tls,
+            descriptors,
             limiter: Arc::default(),
             log_limit: LogLimit::default(),
-            pushed: Pushed::default(),
+            pushed: Arc::default(),
             signatures: UsedSignatures::default(),
             unverified: Unverified::default(),
         }
@@ -122,13 +133,16 @@ type Request = hyper::Request<Body>;
 pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
     let acceptor = Arc::new(Acceptor {
         router: router(gateway.clone(), role),
+        waiting: Arc::new(Waiting::new(gateway.descriptors.waiting)),
         gateway,
         role,
     });
     loop {
         match listener.accept().await {
             Ok((socket, address)) => {
-                tokio::spawn(acceptor.clone().serve(socket, address));
+                let place = acceptor.place(address);
+                tokio::spawn(acceptor.clone().serve(socket, address, place));
+                acceptor.waiting.has_room().await;
             }
             Err(error) => {
                 tracing::error!(%error, "a connection cannot be accepted");

@@ -12,17 +12,20 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What an operator asks for.
 #[derive(Debug)]
 pub enum Request {
-    /// SIGINT or SIGTERM, by name.
+    /// SIGINT, SIGTERM or SIGQUIT, by name.
     Stop(&'static str),
     /// SIGHUP, or the file has changed.
     Reload(&'static str),
 }
 
-/// SIGINT, SIGTERM, SIGHUP, and the configuration file.
+/// Signals, and the configuration file. SIGUSR1 and SIGUSR2, by which other servers reopen their logs or replace themselves,
+/// mean nothing here, and would end a process that does not handle them.
 pub struct Requests {
     interrupt: Signal,
     terminate: Signal,
+    quit: Signal,
     hangup: Signal,
+    user: [Signal; 2],
     file: Option<ChangingFile>,
 }
 
@@ -32,7 +35,12 @@ impl Requests {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
+            user: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
             file: file.map(ChangingFile::new),
         })
     }
@@ -47,17 +55,24 @@ impl Requests {
     }
 
     async fn wait(&mut self) -> Request {
-        let changed = async {
-            match &mut self.file {
-                Some(file) => file.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => Request::Stop("SIGINT"),
-            _ = self.terminate.recv() => Request::Stop("SIGTERM"),
-            _ = self.hangup.recv() => Request::Reload("SIGHUP"),
-            () = changed => Request::Reload("the file has changed"),
+        let [user_1, user_2] = &mut self.user;
+        loop {
+            let changed = async {
+                match &mut self.file {
+                    Some(file) => file.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ignored = tokio::select! {
+                _ = self.interrupt.recv() => return Request::Stop("SIGINT"),
+                _ = self.terminate.recv() => return Request::Stop("SIGTERM"),
+                _ = self.quit.recv() => return Request::Stop("SIGQUIT"),
+                _ = self.hangup.recv() => return Request::Reload("SIGHUP"),
+                () = changed => return Request::Reload("the file has changed"),
+                _ = user_1.recv() => "SIGUSR1",
+                _ = user_2.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal = ignored, "signal ignored");
         }
     }
 

@@ -69,7 +69,7 @@ impl ConfigError {
     pub(super) fn flag(name: &'static str, problem: String) -> Self {
         Self {
             location: Location::Flag(name),
-            problem: ConfigProblem::Invalid(problem),
+            problem: ConfigProblem::Invalid(without_userinfo(problem)),
         }
     }
 
@@ -119,9 +119,13 @@ impl Source {
 
     /// An error, with the line if the span names one.
     pub(super) fn error(&self, span: Option<Range<usize>>, problem: String) -> ConfigError {
-        let problem = ConfigProblem::Invalid(problem);
+        self.error_at(span, problem, without_secrets)
+    }
+
+    fn error_at(&self, span: Option<Range<usize>>, problem: String, show: fn(&str) -> String) -> ConfigError {
+        let problem = ConfigProblem::Invalid(without_userinfo(problem));
         let location = match (&self.file, span.filter(|span| !span.is_empty())) {
-            (Some(file), Some(span)) => self.line(file, &span),
+            (Some(file), Some(span)) => self.line(file, &span, show),
             (Some(file), None) => Location::File(file.clone()),
             (None, _) => Location::Nowhere,
         };
@@ -136,10 +140,21 @@ impl Source {
             .fold(message.to_owned(), |message, (technical, plain)| {
                 message.replace(technical, plain)
             });
-        self.error(span, plain)
+        // Where it is not known what a value is for, it may be a credential, under a name that is misspelt.
+        const UNDERSTOOD: [&str; 3] = ["unknown variant", "invalid type", "invalid value"];
+        let is_understood = UNDERSTOOD.iter().any(|start| message.starts_with(start));
+        self.error_at(
+            span,
+            plain,
+            if is_understood {
+                without_secrets
+            } else {
+                without_values
+            },
+        )
     }
 
-    fn line(&self, file: &Path, span: &Range<usize>) -> Location {
+    fn line(&self, file: &Path, span: &Range<usize>, show: fn(&str) -> String) -> Location {
         let before = self.text.get(..span.start).unwrap_or_default();
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.text.get(start..).unwrap_or_default();
@@ -157,7 +172,7 @@ impl Source {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: column + 1,
-            text: without_secrets(text),
+            text: show(text),
             width,
         }
     }
@@ -166,13 +181,43 @@ impl Source {
 /// A line as it may be shown: credentials are masked.
 fn without_secrets(line: &str) -> String {
     match line.split_once('=') {
-        Some((key, value)) if SECRETS.contains(&key.trim()) => {
-            let hide = |c| if "\"'[], ".contains(c) { c } else { '*' };
-            let hidden: String = value.chars().map(hide).collect();
-            format!("{key}={hidden}")
-        }
-        _ => line.to_owned(),
+        Some((key, value)) if SECRETS.contains(&key.trim()) => format!("{key}={}", masked(value)),
+        _ => without_userinfo(line.to_owned()),
     }
+}
+
+/// A line whose values may be anything. The name of a section is not a value.
+fn without_values(line: &str) -> String {
+    match line.split_once('=') {
+        Some((key, value)) => format!("{key}={}", masked(value)),
+        None if line.trim_start().starts_with('[') && line.trim_end().ends_with(']') => line.to_owned(),
+        None => masked(line),
+    }
+}
+
+fn masked(value: &str) -> String {
+    let hide = |c| if "\"'[], ".contains(c) { c } else { '*' };
+    value.chars().map(hide).collect()
+}
+
+/// A text in which the credentials of URLs are masked (RFC 3986 section 3.2.1).
+fn without_userinfo(text: String) -> String {
+    if !text.contains('@') {
+        return text;
+    }
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| "/\"'` ,?#".contains(c)).unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        shown.push_str("://");
+        match authority.rsplit_once('@') {
+            Some((_, host)) => shown.extend(["***@", host]),
+            None => shown.push_str(authority),
+        }
+        shown.push_str(rest);
+    }
+    shown
 }
 
 /// The keys whose values are credentials.
@@ -211,5 +256,37 @@ mod tests {
         ] {
             assert_eq!(without_secrets(line), shown);
         }
+    }
+
+    #[test]
+    fn errors_do_not_show_what_may_be_a_credential() {
+        let source = |text: &str| Source {
+            file: Some("aileron.toml".into()),
+            text: text.to_owned(),
+        };
+        for text in [
+            "tokn = \"hunter2\"",
+            "Token = [\"hunter2\"]",
+            "token = hunter2",
+            "token = [\n\"hunter2\",\n\"hunter2\" \"x\",\n]",
+            "signature_key = \"hunter2",
+        ] {
+            let text = format!("[push]\n{text}\n");
+            let error = super::super::Config::parse(&source(&text), Default::default()).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        for url in [
+            "ftp://user:hunter2@host/",
+            "fastcgi://user:hunter2@host",
+            "http://hunter2@",
+        ] {
+            let text = format!("[upstream]\nurl = \"{url}\"\n");
+            let error = super::super::Config::parse(&source(&text), Default::default()).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        assert_eq!(
+            without_userinfo("`http://a:b@c/d@e` or https://f/@g".to_owned()),
+            "`http://***@c/d@e` or https://f/@g"
+        );
     }
 }

@@ -115,6 +115,15 @@ impl Validator<'_> {
         raw: raw::Upstream,
     ) -> Result<Upstream, ConfigError> {
         let Located(text, span) = url;
+        let authority = text
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split('/').next());
+        // Every user of the machine can see the arguments of a process.
+        if span.is_none() && authority.is_some_and(|authority| authority.contains('@')) {
+            let problem =
+                "credentials do not belong on the command line; set [upstream] url in the configuration file";
+            return Err(ConfigError::flag("--upstream", problem.to_owned()));
+        }
         let script_span = raw.script.as_ref().map(toml::Spanned::span);
         let script = raw.script.map(toml::Spanned::into_inner);
         let url = parse_upstream_url(&text, script).map_err(|problem| {

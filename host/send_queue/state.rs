@@ -60,6 +60,8 @@ pub(super) struct State {
     pub(super) timers: Vec<TimerChange>,
     pub(super) ending: Option<Box<Ending>>,
     /// Nothing is taken in any more, except for answers to what is being handled.
+    /// It is to end; what else would end it comes too late.
+    pub(super) is_ending: bool,
     pub(super) is_closed: bool,
     /// Nothing at all is.
     pub(super) is_finished: bool,

@@ -5,20 +5,22 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
+use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 use tower_service::Service;
 
+use super::limits::counted;
 use super::proxies::Remote;
 use super::proxy_protocol::{HeaderError, read_header};
 use super::socket::Socket;
+use super::waiting::{Place, Waiting};
 use super::{Gateway, Role};
 
 /// The most bytes of a request's line and headers. More than that is refused with 431.
@@ -29,13 +31,33 @@ pub(super) struct Acceptor {
     pub(super) gateway: Arc<Gateway>,
     pub(super) router: Router,
     pub(super) role: Role,
+    /// Those that have no request under way.
+    pub(super) waiting: Arc<Waiting>,
 }
 
-/// Why a connection was dropped before its request was there.
+/// What a connection is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has not sent a request yet.
+    New,
+    /// Its request is being answered.
+    Asking,
+    /// It has an answer to read, or has read it.
+    Answered,
+}
+
+/// Why a connection was dropped.
 #[derive(Debug, thiserror::Error)]
 enum Dropped {
     #[error("its request did not come in time (`handshake-timeout`)")]
     Timeout,
+    #[error("it did not read its answer in time (`handshake-timeout`)")]
+    Unread,
+    #[error(
+        "too many connections have sent no request (all together, or by `max-connections-per-address`), and this one \
+         had waited longest"
+    )]
+    Crowded,
     #[error("with `proxy-protocol` only those of `trusted-proxies` may connect")]
     Untrusted,
     #[error("{0}")]
@@ -52,6 +74,9 @@ impl Dropped {
     fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Timeout => Some("timeout"),
+            // It has been counted by its answer.
+            Self::Unread => None,
+            Self::Crowded => Some("crowded"),
             Self::Untrusted | Self::Header(_) => Some("proxy-protocol"),
             Self::Tls(_) => Some("tls"),
             Self::Gone(_) => None,
@@ -61,20 +86,36 @@ impl Dropped {
 
 impl Acceptor {
     /// Serves a connection until it ends or is handed over to a session. One over a Unix socket has no address.
-    pub(super) async fn serve(self: Arc<Self>, socket: Socket, address: Option<SocketAddr>) {
+    pub(super) async fn serve(self: Arc<Self>, socket: Socket, address: Option<SocketAddr>, place: Place) {
         let patience = self.gateway.settings.load().limits.handshake_timeout;
         let deadline = Instant::now() + patience;
-        let served = match timeout_at(deadline, self.open(socket, address)).await {
-            Ok(Ok((socket, remote))) => {
+        let opened = tokio::select! {
+            biased;
+            () = place.given_up() => Err(Dropped::Crowded),
+            opened = timeout_at(deadline, self.open(socket, address)) => opened.unwrap_or(Err(Dropped::Timeout)),
+        };
+        let served = match opened {
+            Ok((socket, remote)) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                self.serve_http(socket, remote, left).await
+                self.serve_http(socket, remote, place, left).await
             }
-            Ok(Err(dropped)) => Err(dropped),
-            Err(_) => Err(Dropped::Timeout),
+            Err(dropped) => Err(dropped),
         };
         if let Err(dropped) = served {
             self.tell(&dropped, address);
         }
+    }
+
+    /// It waits, and counts by its address, unless many clients come from there by a proxy.
+    pub(super) fn place(&self, address: Option<SocketAddr>) -> Place {
+        let settings = self.gateway.settings.load();
+        let address = address.map(|address| address.ip());
+        let is_proxy = address.is_some_and(|address| settings.proxies.trusted.contains(address));
+        let most = settings.limits.max_connections_per_address;
+        self.waiting.enter(
+            address.map(counted),
+            most.filter(|_| !is_proxy && self.role != Role::Push),
+        )
     }
 
     /// What comes before HTTP.
@@ -117,30 +158,68 @@ impl Acceptor {
         &self,
         socket: Socket,
         remote: Option<Remote>,
+        place: Place,
         patience: Duration,
     ) -> Result<(), Dropped> {
-        let is_heard = Arc::new(AtomicBool::new(false));
-        let service = WithRemote {
+        let (stage, stages) = watch::channel(Stage::New);
+        let service = Staged {
             router: self.router.clone(),
             remote,
-            is_heard: is_heard.clone(),
+            stage: stage.clone(),
         };
-        let served = hyper::server::conn::http1::Builder::new()
+        let serving = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .max_buf_size(MAX_HEAD)
             // The size of the buffer alone would let a longer head through if it comes at once.
             .max_header_size(MAX_HEAD)
             .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
-            .with_upgrades()
-            .await;
+            .with_upgrades();
+        let served = tokio::select! {
+            biased;
+            served = serving => served,
+            dropped = self.watch(stages, remote, place) => return Err(dropped),
+        };
         match served {
-            Err(error) if error.is_timeout() && !is_heard.load(Ordering::Relaxed) => Err(Dropped::Timeout),
+            Err(error) if error.is_timeout() && *stage.borrow() == Stage::New => Err(Dropped::Timeout),
             Err(error) => {
                 tracing::debug!(%error, "a connection ended before it was served");
                 Ok(())
             }
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Ends when a connection has to go: to make room while it waits, or because it does not read its answer.
+    async fn watch(
+        &self,
+        mut stages: watch::Receiver<Stage>,
+        remote: Option<Remote>,
+        place: Place,
+    ) -> Dropped {
+        let mut place = Some(place);
+        loop {
+            let stage = *stages.borrow_and_update();
+            let patience = self.gateway.settings.load().limits.handshake_timeout;
+            match stage {
+                Stage::Asking => place = None,
+                Stage::New | Stage::Answered if place.is_none() => {
+                    place = Some(self.place(remote.map(|remote| remote.address)));
+                }
+                Stage::New | Stage::Answered => {}
+            }
+            let given_up = async {
+                match &place {
+                    Some(place) => place.given_up().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = given_up => return Dropped::Crowded,
+                () = sleep(patience), if stage == Stage::Answered => return Dropped::Unread,
+                // It cannot end: `serve_http` has the sender, too.
+                _ = stages.changed() => {}
+            }
         }
     }
 
@@ -182,29 +261,34 @@ impl From<io::Error> for Dropped {
     }
 }
 
-/// Adds to each request where it comes from.
+/// Adds to each request where it comes from, and tells how far it is.
 #[derive(Clone)]
-struct WithRemote {
+struct Staged {
     router: Router,
     remote: Option<Remote>,
-    /// Whether there has been a request.
-    is_heard: Arc<AtomicBool>,
+    stage: watch::Sender<Stage>,
 }
 
-impl Service<hyper::Request<hyper::body::Incoming>> for WithRemote {
+impl Service<hyper::Request<hyper::body::Incoming>> for Staged {
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
         std::task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
-        self.is_heard.store(true, Ordering::Relaxed);
+        let stage = self.stage.clone();
+        stage.send_replace(Stage::Asking);
         if let Some(remote) = self.remote {
             request.extensions_mut().insert(remote);
         }
-        self.router.call(request.map(Body::new))
+        let answering = self.router.call(request.map(Body::new));
+        Box::pin(async move {
+            let answer = answering.await;
+            stage.send_replace(Stage::Answered);
+            answer
+        })
     }
 }

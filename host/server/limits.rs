@@ -38,6 +38,8 @@ pub(super) enum Reached {
     ConnectionsPerAddress,
     HandshakesPerSecond,
     Inbound,
+    /// The gateway ends.
+    Shutdown,
 }
 
 impl Limiter {
@@ -81,7 +83,7 @@ impl Limiter {
 }
 
 /// Whoever has one IPv6 address usually has its whole /64 network.
-fn counted(address: IpAddr) -> IpAddr {
+pub(super) fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,
@@ -121,6 +123,7 @@ impl Reached {
             Self::ConnectionsPerAddress => "max-connections-per-address",
             Self::HandshakesPerSecond => "max-handshakes-per-second",
             Self::Inbound => "max-inbound",
+            Self::Shutdown => "shutdown",
         }
     }
 }
@@ -138,6 +141,10 @@ impl IntoResponse for Reached {
                     "there is no room for such long headers at the moment (`{key}`); try again later\n"
                 );
                 (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], text).into_response()
+            }
+            Self::Shutdown => {
+                let text = "the gateway is shutting down; try again\n";
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
             }
             Self::ConnectionsPerAddress => {
                 let text =

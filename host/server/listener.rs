@@ -20,8 +20,8 @@ const MODE: u32 = 0o660;
 pub enum Listener {
     /// On an address.
     Tcp(TcpListener),
-    /// On a path.
-    Unix(UnixListener, SocketFile),
+    /// On a path. The file of an inherited one belongs to the service manager.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 /// Sockets that a service manager has opened and handed over (sd_listen_fds(3)), so that clients wait for a restart in
@@ -34,13 +34,18 @@ impl Inherited {
         Self(ListenFd::from_env())
     }
 
-    /// Takes one, if it is there. Only TCP sockets are taken.
-    fn take(&mut self, index: usize) -> Result<Option<TcpListener>> {
+    /// Takes one, if it is there.
+    fn take(&mut self, index: usize) -> Result<Option<Listener>> {
+        // One that is of the other kind is left where it is.
+        if let Ok(Some(listener)) = self.0.take_unix_listener(index) {
+            listener.set_nonblocking(true)?;
+            return Ok(Some(Listener::Unix(UnixListener::from_std(listener)?, None)));
+        }
         let Some(listener) = self.0.take_tcp_listener(index)? else {
             return Ok(None);
         };
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Some)
+        Ok(Some(Listener::Tcp(TcpListener::from_std(listener)?)))
     }
 }
 
@@ -58,7 +63,11 @@ impl Listener {
     /// The inherited socket of this number if there is one, else one of our own.
     pub fn open(inherited: &mut Inherited, index: usize, listen: &Listen) -> Result<Self> {
         match inherited.take(index)? {
-            Some(listener) => Ok(Self::Tcp(listener)),
+            Some(Self::Unix(..)) if matches!(listen, Listen::Tcp(_)) && index == 0 => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the service manager hands over a Unix socket, but clients connect by TCP",
+            )),
+            Some(listener) => Ok(listener),
             None => Self::bind(listen),
         }
     }
@@ -75,7 +84,12 @@ impl Listener {
     pub fn address(&self) -> Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Self::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr()?;
+                Ok(Listen::Unix(
+                    address.as_pathname().unwrap_or(Path::new("")).to_owned(),
+                ))
+            }
         }
     }
 
@@ -114,7 +128,7 @@ fn bind_unix(path: &Path) -> Result<Listener> {
     let listener = UnixListener::bind(path)?;
     let file = SocketFile(path.to_owned());
     std::fs::set_permissions(path, PermissionsExt::from_mode(MODE))?;
-    Ok(Listener::Unix(listener, file))
+    Ok(Listener::Unix(listener, Some(file)))
 }
 
 /// Removes the socket that a killed run has left. A file that is not a socket, or one that is listened on, is in use.

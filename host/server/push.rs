@@ -4,6 +4,7 @@
 mod access;
 mod credentials;
 mod local;
+mod refusal;
 mod unverified;
 
 use std::sync::Arc;
@@ -63,16 +64,14 @@ async fn push(
     // Applications are not refused, but clients wait while it is handled if there is not room for both.
     let _held = sessions.actions.registry.inbound().hold(request.size());
     let chain = sessions.plugins.push_chain();
-    let key = headers
-        .get("idempotency-key")
-        .map(|key| Key::new(&method, uri.path(), key));
-    let dispatch = move || Dispatch::begin(chain, Event::Push(Arc::new(request)));
-    let response = match key {
-        None => answer(&gateway, dispatch()).await,
+    let request = Arc::new(request);
+    let event = Event::Push(request.clone());
+    let response = match Key::of(&request) {
+        None => answer(&gateway, Dispatch::begin(chain, event)).await,
         Some(key) => {
             let owned = gateway.clone();
-            let answering = async move { answer(&owned, dispatch()).await };
-            gateway.pushed.once(key, answering).await
+            let answering = async move { answer(&owned, Dispatch::begin(chain, event)).await };
+            gateway.pushed.once(key, &request, answering).await
         }
     };
     to_http(response)

@@ -22,7 +22,7 @@ use super::proxies::{Remote, client_address};
 use super::socket::Socket;
 use super::{Gateway, Request, Settings};
 use crate::budget::{FREE, Held};
-use crate::config::{ClientIds, Route};
+use crate::config::{ClientIds, ClientLimits, Route};
 use crate::message::{self, Connection, Payload};
 use crate::session::Opened;
 use crate::websocket::{Window, negotiate};
@@ -54,7 +54,16 @@ pub(super) async fn upgrade(
         Ok(key) => key,
         Err(refusal) => return refusal.tell(&gateway, &request),
     };
-    let admitted = gateway.limiter.admit(&settings.limits, client, Instant::now());
+    if gateway.sessions.actions.registry.is_closing() {
+        metrics.handshake("shutdown");
+        return Reached::Shutdown.into_response();
+    }
+    let max_connections = settings.limits.max_connections.min(gateway.descriptors.clients);
+    let limits = ClientLimits {
+        max_connections,
+        ..settings.limits
+    };
+    let admitted = gateway.limiter.admit(&limits, client, Instant::now());
     let admitted = admitted.and_then(|permit| Ok((permit, hold_head(&gateway, request.headers())?)));
     let (permit, held) = match admitted {
         Ok(admitted) => admitted,

@@ -53,11 +53,15 @@ impl Farewell {
     ) -> Result<bool, End> {
         let (is_over, is_busy) = match self.until {
             Until::Written => (self.is_written, false),
-            Until::ClientCloses => match reader.poll_next(cx, socket, turn, usize::MAX) {
-                Poll::Ready(Ok(Read::Frame(Incoming::Close(_))) | Err(_)) => (true, false),
-                Poll::Ready(Ok(_)) => (false, true),
-                Poll::Pending => (false, false),
-            },
+            Until::ClientCloses => {
+                // Its messages are not handled any more, so they must not be held either.
+                reader.skip_messages();
+                match reader.poll_next(cx, socket, turn, usize::MAX) {
+                    Poll::Ready(Ok(Read::Frame(Incoming::Close(_))) | Err(_)) => (true, false),
+                    Poll::Ready(Ok(_)) => (false, true),
+                    Poll::Pending => (false, false),
+                }
+            }
             Until::SocketEnds => {
                 if self.is_written {
                     // The client need not wait for the end of what is read in vain (RFC 6455 section 7.1.1).

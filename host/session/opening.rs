@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Sessions;
 use crate::actions;
+use crate::close_events::Expected;
 use crate::dispatch::{Dispatch, Step, Verdict};
 use crate::message::{Acceptance, Action, Connection, Effect, Event, Headers, Payload, Request, Response};
 use crate::registry::Registration;
@@ -29,6 +30,8 @@ pub struct Opened {
     pub(super) code: u16,
     pub(super) reason: String,
     registration: Option<Registration>,
+    /// A shutdown waits until its end has been told. Dropped last.
+    _expected: Expected,
 }
 
 /// RFC 6455 section 7.1.5: the connection ended without a close frame.
@@ -156,6 +159,7 @@ impl Sessions {
 
     /// Lets a connection in without asking.
     pub fn open(self: Arc<Self>, connection: Arc<Connection>, route: usize, upstream: usize) -> Opened {
+        let expected = self.close_events.expect_one();
         let send_queue = self.actions.registry.send_queue();
         let registration = self
             .actions
@@ -173,6 +177,7 @@ impl Sessions {
             code: ABNORMAL,
             reason: "the connection was lost before it was upgraded".to_owned(),
             registration: Some(registration),
+            _expected: expected,
         }
     }
 }
@@ -217,7 +222,6 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let _expected = self.sessions.close_events.expect_one();
         self.leave();
         let sessions = &self.sessions;
         let event = Event::Close {

@@ -107,6 +107,11 @@ impl Reader {
         self.decoder.missing()
     }
 
+    /// From now on only close frames count: what is in messages is thrown away.
+    pub(super) fn skip_messages(&mut self) {
+        self.decoder.skip_messages();
+    }
+
     /// The next frame. At most `most` bytes are read at a time.
     pub(super) fn poll_next(
         &mut self,

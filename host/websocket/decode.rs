@@ -19,7 +19,11 @@ use super::{CLOSE, Incoming, PING, Rules, Violation, deflate};
 
 /// Takes the frames of one client apart.
 pub struct Decoder {
-    rules: Rules,
+    /// See [`Rules`], whose fields these are: a decoder is part of each connection, and small like this.
+    max_message: usize,
+    inflates: bool,
+    /// Nobody wants to know what is in messages.
+    skips: bool,
     unfinished: Option<Box<Unfinished>>,
 }
 
@@ -39,8 +43,22 @@ impl Decoder {
     /// For a connection on which no frame has come yet.
     pub fn new(rules: Rules) -> Self {
         Self {
-            rules,
+            max_message: rules.max_message,
+            inflates: rules.inflates,
+            skips: false,
             unfinished: None,
+        }
+    }
+
+    /// From now on what is in messages is thrown away, and each of their frames is a fragment.
+    pub fn skip_messages(&mut self) {
+        self.skips = true;
+        if let Some(message) = self
+            .unfinished
+            .as_mut()
+            .and_then(|unfinished| unfinished.message.as_mut())
+        {
+            message.clear();
         }
     }
 
@@ -67,7 +85,7 @@ impl Decoder {
 
     /// Whether messages may be longer than what comes of them.
     pub fn inflates(&self) -> bool {
-        self.rules.inflates
+        self.inflates
     }
 
     /// Drops what is unfinished. Nothing that comes is to be decoded any more.
@@ -95,11 +113,11 @@ impl Decoder {
         let unfinished = self.unfinished.as_ref().filter(|_| self.is_in_message())?;
         let is_last = |frame: &Header| !frame.is_control() && frame.is_final();
         Some(match (&unfinished.message, unfinished.frame.filter(is_last)) {
-            (Some(message), _) if message.is_deflated() => self.rules.max_message,
+            (Some(message), _) if message.is_deflated() => self.max_message,
             (Some(_), Some(frame)) => frame.left,
             (message, _) => {
                 let begun = message.as_ref().map_or(0, Message::len);
-                self.rules.max_message.saturating_sub(begun)
+                self.max_message.saturating_sub(begun)
             }
         })
     }
@@ -108,7 +126,7 @@ impl Decoder {
     #[inline]
     fn take_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let mut context = Context {
-            inflates: self.rules.inflates,
+            inflates: self.inflates,
             is_in_message: false,
         };
         let found = match &mut self.unfinished {
@@ -134,7 +152,7 @@ impl Decoder {
     /// Refuses a message that will be too large, by what a frame of it announces.
     #[inline]
     fn check_size(&self, header: &Header) -> Result<(), Violation> {
-        let max = self.rules.max_message;
+        let max = self.max_message;
         let begun = self
             .unfinished
             .as_ref()
@@ -153,9 +171,13 @@ impl Decoder {
     /// A piece of a data frame, the last one if nothing of it is left.
     #[inline]
     fn take_data(&mut self, header: Header, payload: &[u8]) -> Result<Option<Incoming>, Violation> {
-        let max = self.rules.max_message;
+        let max = self.max_message;
         let ends = header.left == 0;
         if ends && header.is_final() {
+            if self.skips {
+                self.unfinished = None;
+                return Ok(Some(Incoming::Fragment));
+            }
             let begun = self.unfinished.take().and_then(|unfinished| unfinished.message);
             let data = match begun {
                 None => message::whole(&header, payload, max)?,
@@ -164,10 +186,10 @@ impl Decoder {
             return Ok(Some(Incoming::Message(data)));
         }
         let unfinished = self.unfinished.get_or_insert_default();
-        unfinished
-            .message
-            .get_or_insert_with(|| Message::new(&header))
-            .push(&header, payload)?;
+        let message = unfinished.message.get_or_insert_with(|| Message::new(&header));
+        if !self.skips {
+            message.push(&header, payload)?;
+        }
         if ends {
             return Ok(Some(Incoming::Fragment));
         }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::support::{Bare, Client, Fpm, Frame, Gateway, QUICK, eventually, guest};
+use crate::upstreams::guarded::Guarded;
 
 #[tokio::test]
 async fn a_plugin_hears_how_each_connection_ended() {
@@ -271,4 +272,26 @@ async fn a_shutdown_does_not_wait_for_the_rate_of_close_events() {
     join_all(closing).await;
     assert_eq!(gateway.process.exit_code().await, Some(0));
     assert_eq!(notes(&file, "close").len(), GOING);
+}
+
+/// PHP counts a client in while the gateway shuts down, and nobody else is connected for whom it would have to wait.
+#[tokio::test]
+async fn php_hears_of_a_client_that_it_was_letting_in_at_the_shutdown() {
+    let php = Guarded::start(2).await;
+    let config = format!(
+        "[upstream]\n{}[plugins]\nbuilt-in = \"application\"\n",
+        php.upstream()
+    );
+    let mut gateway = Gateway::start(&config).await;
+    let connecting = tokio::spawn(Client::connect_by(
+        gateway.clients,
+        format!("ws://{}/ws?hold", gateway.clients),
+    ));
+    php.has_noted("open hold").await;
+    gateway.process.signal("TERM");
+    gateway.logged(&["shutting down"]).await;
+    php.let_go();
+    assert_eq!(gateway.process.exit_code().await, Some(0));
+    assert_eq!(php.notes(), ["open hold", "close"]);
+    drop(connecting);
 }

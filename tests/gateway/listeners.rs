@@ -1,5 +1,7 @@
 //! Who comes in, from where, and who is kept out: each bound is reached, and a client beside it does not notice.
 
+/// What they take of the process.
+mod descriptors;
 /// How many, how fast, how large.
 mod limits;
 /// Proxies that speak HTTP.

@@ -4,6 +4,8 @@
 mod change;
 /// `aileron check`.
 mod check;
+/// What it says, and nobody reads.
+mod log;
 /// `/metrics` and `/plugins`.
 mod pages;
 /// systemd.

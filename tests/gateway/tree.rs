@@ -75,7 +75,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
 ];
 
 /// A library, and the only places that may name it.
-const NAMED_ONLY_IN: [(&str, &[&str]); 19] = [
+const NAMED_ONLY_IN: [(&str, &[&str]); 20] = [
     ("flate2", &["websocket"]),
     ("simdutf8", &["websocket"]),
     (
@@ -95,6 +95,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 19] = [
     ("clap", &["main.rs"]),
     ("dashmap", &["registry.rs"]),
     ("ipnet", &["config/types/networks.rs"]),
+    ("percent_encoding", &["server/paths.rs"]),
     ("listenfd", &["server/listener.rs"]),
     ("notify", &["plugin/watch.rs"]),
     ("rayon", &["plugin/background.rs"]),

@@ -10,7 +10,11 @@ function note(string $line): void
     file_put_contents(getenv('NOTES'), "$line\n", FILE_APPEND | LOCK_EX);
 }
 
-$what = $_POST['type'] === 'open' ? "open {$_POST['query']}" : $_POST['message'];
+$what = match ($_POST['type']) {
+    'open' => "open {$_POST['query']}",
+    'close' => 'close',
+    default => $_POST['message'],
+};
 note($what);
 $deadline = (float) ($_SERVER['HTTP_AILERON_DEADLINE'] ?? INF);
 
@@ -24,6 +28,7 @@ function hold(): void
 
 switch ($what) {
     case 'hold':
+    case 'open hold':
         hold();
         break;
     case 'deadline':

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VIA};
 
-use super::access::Refusal;
+use super::refusal::Refusal;
 
 /// Browsers say how the page that asks is related to the server (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
-use super::access::Refusal;
+use super::refusal::Refusal;
 
 /// So many of the longest bodies may be held.
 const LONGEST: usize = 4;

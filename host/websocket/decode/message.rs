@@ -43,6 +43,14 @@ impl Message {
         }
     }
 
+    /// Forgets what has come.
+    pub(super) fn clear(&mut self) {
+        match self {
+            Self::Text(text) => *text = Text::default(),
+            Self::Binary(bytes) | Self::Deflated { bytes, .. } => *bytes = Vec::new(),
+        }
+    }
+
     /// What has come, in bytes.
     pub(super) fn len(&self) -> usize {
         match self {

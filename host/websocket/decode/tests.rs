@@ -297,3 +297,33 @@ fn it_knows_how_much_of_a_message_may_still_come() {
     decoder.decode(&mut ping[..3]).unwrap();
     assert_eq!(decoder.missing(), None, "a ping is no message");
 }
+
+#[test]
+fn what_is_skipped_is_not_held_and_close_frames_are_seen() {
+    let long = vec![b'x'; 50_000];
+    let mut bytes = frame(FIN | TEXT, &long);
+    bytes.extend(frame(BINARY, &long));
+    bytes.extend(frame(FIN | CONTINUATION, [&long[..], b"\xff"].concat()));
+    bytes.extend(frame(FIN | super::super::CLOSE, 1000_u16.to_be_bytes()));
+    let mut decoder = Decoder::new(RULES);
+    let mut input = bytes.as_mut_slice();
+    // The first message has begun before it is known that nobody wants it.
+    let (taken, none) = decoder.decode(&mut input[..10_000]).unwrap();
+    assert_eq!((taken, none), (10_000, None));
+    assert!(decoder.held() > 9_000);
+    decoder.skip_messages();
+    input = &mut input[taken..];
+    let mut seen = Vec::new();
+    while !input.is_empty() {
+        let piece = input.len().min(1000);
+        let (taken, event) = decoder.decode(&mut input[..piece]).unwrap();
+        assert!(decoder.held() < 500, "{} bytes", decoder.held());
+        seen.extend(event);
+        input = &mut input[taken..];
+    }
+    let close = Incoming::Close(Some((1000, "".into())));
+    assert_eq!(
+        seen,
+        [Incoming::Fragment, Incoming::Fragment, Incoming::Fragment, close]
+    );
+}

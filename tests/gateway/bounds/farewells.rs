@@ -240,3 +240,38 @@ async fn what_was_said_right_before_the_socket_was_closed_is_handled() {
         );
     }
 }
+
+/// Who has been told to go may still say much, which nobody wants to know.
+#[tokio::test]
+async fn what_is_sent_after_the_gateway_s_close_frame_is_not_held() {
+    const CLIENTS: usize = 60;
+    const LENGTH: usize = 1024 * 1024;
+    let config = "grace = \"30s\"\nlisten = \"127.0.0.1:0\"\n[push]\nlisten = \"127.0.0.1:0\"\n";
+    let mut gateway = Gateway::start(config).await;
+    let clients = join_all((0..CLIENTS).map(|_| Bare::connect(gateway.clients, "/ws"))).await;
+    let before = gateway.own_memory();
+    gateway.process.signal("TERM");
+    gateway.logged(&["shutting down"]).await;
+    let message = masked(TEXT, &vec![b'x'; LENGTH]);
+    let (most, last) = message.split_at(LENGTH);
+    let told = clients.into_iter().map(async |mut client| {
+        let (first, _) = client.frame().await;
+        assert_eq!(first, 0x88, "it is told to go");
+        client.socket.write_all(most).await.unwrap();
+        client
+    });
+    let told = join_all(told).await;
+    let inbound = gateway.metric("aileron_inbound_bytes").await;
+    let grown = gateway.own_memory().saturating_sub(before);
+    assert!(
+        grown < 16 * 1024 * 1024,
+        "{grown} bytes, {inbound} of them counted"
+    );
+    // All of it was read: the close frame behind it is seen.
+    for mut client in told {
+        let rest = [last, &masked_close(1001, "")].concat();
+        client.socket.write_all(&rest).await.unwrap();
+        assert_eq!(client.try_frame().await, None);
+    }
+    assert_eq!(gateway.process.exit_code().await, Some(0));
+}

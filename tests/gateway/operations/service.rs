@@ -71,3 +71,43 @@ async fn a_socket_that_was_opened_before_is_taken_over() {
     );
     gateway.connect().await.close().await;
 }
+
+/// The same with two sockets, the second of which is for pushes.
+const HAND_OVER_TWO: &str = r#"
+    use IO::Socket::INET; use IO::Socket::UNIX; use POSIX;
+    $^F = 10;
+    my $clients = IO::Socket::INET->new(Listen => 128, LocalAddr => '127.0.0.1:0') or die;
+    my $pushes = IO::Socket::UNIX->new(Listen => 128, Local => shift) or die;
+    POSIX::dup2(fileno($clients), 8); POSIX::dup2(fileno($pushes), 9);
+    POSIX::dup2(8, 3); POSIX::dup2(9, 4);
+    $ENV{LISTEN_FDS} = 2; $ENV{LISTEN_PID} = $$;
+    exec @ARGV;
+"#;
+
+#[tokio::test]
+async fn a_unix_socket_is_taken_over_for_pushes_and_its_file_is_left_to_its_owner() {
+    let dir = TempDir::new().unwrap();
+    let config = "listen = \"127.0.0.1:1\"\n[push]\nlisten = \"unix:elsewhere.sock\"\n";
+    std::fs::write(dir.path().join("aileron.toml"), config).unwrap();
+    let socket = dir.path().join("push.sock");
+    let gateway = command(dir.path());
+    let mut perl = Command::new("perl");
+    perl.args(["-e", HAND_OVER_TWO])
+        .arg(&socket)
+        .arg(gateway.get_program());
+    perl.current_dir(dir.path());
+    perl.envs(
+        gateway
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let mut gateway = Gateway::start_by(perl, dir).await;
+    let mut client = gateway.connect().await;
+    let form = format!("client_id={}&message=pushed", client.id);
+    assert_eq!(gateway.push(&form).await.status, 200);
+    assert_eq!(client.text().await, "pushed");
+    client.close().await;
+    gateway.process.signal("TERM");
+    assert_eq!(gateway.process.exit_code().await, Some(0));
+    assert!(socket.exists());
+}

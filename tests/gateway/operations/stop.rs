@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
-use crate::support::{Fpm, Frame, Gateway};
+use crate::support::{Client, Fpm, Frame, Gateway};
+use crate::upstreams::guarded::Guarded;
 
 #[tokio::test]
 async fn clients_are_told_and_it_ends_in_order() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "QUIT"] {
         let fpm = Fpm::start(2).await;
         let config = format!("grace = \"12s\"\n[upstream]\n{}", fpm.upstream("frames.php"));
         let mut gateway = Gateway::start(&config).await;
@@ -69,4 +71,57 @@ async fn a_connection_without_a_request_does_not_hold_up_the_end() {
     assert_eq!(gateway.process.exit_code().await, Some(0));
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(matches!(socket.read(&mut [0; 8]).await, Ok(0) | Err(_)));
+}
+
+/// By these, other servers reopen their logs or replace themselves.
+#[tokio::test]
+async fn signals_that_mean_nothing_end_nothing() {
+    let mut gateway = Gateway::start("").await;
+    let mut client = gateway.connect().await;
+    for signal in ["USR1", "USR2"] {
+        gateway.process.signal(signal);
+        gateway.logged(&["signal ignored", &format!("SIG{signal}")]).await;
+    }
+    client.is_quiet().await;
+}
+
+/// A load balancer hears that it goes, and PHP still pushes to the client whose message it handles.
+#[tokio::test]
+async fn pushes_are_taken_to_the_end_and_clients_are_not() {
+    for own in ["", "[push]\nlisten = \"127.0.0.1:0\"\n"] {
+        let php = Guarded::start(2).await;
+        let config = format!(
+            "listen = \"127.0.0.1:0\"\ngrace = \"60s\"\n{own}[upstream]\n{}",
+            php.upstream()
+        );
+        let mut gateway = Gateway::start(&config).await;
+        let mut client = gateway.connect().await;
+        client.send("hold").await;
+        php.has_noted("hold").await;
+        gateway.process.signal("TERM");
+        gateway.logged(&["shutting down", "connections=1"]).await;
+        assert_eq!(gateway.get("/ready").await.status, 503);
+        assert_eq!(gateway.get("/live").await.status, 200);
+        let form = format!("client_id={}&message=pushed", client.id);
+        assert_eq!(gateway.push(&form).await.status, 200);
+        if own.is_empty() {
+            let refused = Client::try_connect(gateway.clients, "/ws", &[])
+                .await
+                .err()
+                .unwrap();
+            assert_eq!(refused.status, 503);
+        } else {
+            assert!(
+                TcpStream::connect(gateway.clients).await.is_err(),
+                "nobody listens"
+            );
+        }
+        php.let_go();
+        let mut said = [client.text().await, client.text().await];
+        said.sort();
+        assert_eq!(said, ["hold", "pushed"]);
+        assert!(matches!(client.next().await, Frame::Close(1001, _)));
+        drop(client);
+        assert_eq!(gateway.process.exit_code().await, Some(0));
+    }
 }
