@@ -147,6 +147,7 @@ impl Actions {
                     dispatch.answered(context, outcome);
                 }
                 Step::Wait(result) => dispatch.decided(result.await.ok()),
+                Step::Yield => tokio::task::yield_now().await,
                 Step::Done => return answer,
             }
         }

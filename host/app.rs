@@ -266,6 +266,8 @@ impl Control {
             .upstreams
             .load()
             .changed(&config.upstreams, &actions.metrics)?;
+        // Before longer messages and answers come.
+        sessions.plugins.limit(&config.plugins);
         actions.upstreams.store(Arc::new(upstreams));
         let (limits, kept) = rules(&config);
         actions.registry.change(limits, kept);

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::yield_now;
 
 use crate::actions::{self, Actions, Performed};
 use crate::backoff::pause;
@@ -104,34 +105,43 @@ impl CloseEvents {
                 Step::Act(action) => match self.actions.act(&dispatch, action) {
                     Performed::Now(effect) => dispatch.note(effect),
                     Performed::Later(effect) => {
-                        let (close_events, expected) = (self.clone(), self.expect_one());
-                        tokio::spawn(async move {
+                        return self.go_on_after(default, async move {
                             dispatch.note(effect.await);
-                            close_events.begin(dispatch, default);
-                            drop(expected);
+                            dispatch
                         });
-                        return;
                     }
                 },
-                Step::Ask(exchange) => {
-                    if let Some(refused) = self.add(dispatch, default, exchange) {
-                        dispatch = refused;
-                        continue;
-                    }
-                    return;
-                }
+                Step::Ask(exchange) => match self.add(dispatch, default, exchange) {
+                    Some(refused) => dispatch = refused,
+                    None => return,
+                },
                 Step::Wait(result) => {
-                    let (close_events, expected) = (self.clone(), self.expect_one());
-                    tokio::spawn(async move {
+                    return self.go_on_after(default, async move {
                         dispatch.decided(result.await.ok());
-                        close_events.begin(dispatch, default);
-                        drop(expected);
+                        dispatch
                     });
-                    return;
+                }
+                Step::Yield => {
+                    return self.go_on_after(default, async move {
+                        yield_now().await;
+                        dispatch
+                    });
                 }
                 Step::Done => return,
             }
         }
+    }
+
+    fn go_on_after(
+        self: &Arc<Self>,
+        default: usize,
+        before: impl Future<Output = Dispatch> + Send + 'static,
+    ) {
+        let (close_events, expected) = (self.clone(), self.expect_one());
+        tokio::spawn(async move {
+            close_events.begin(before.await, default);
+            drop(expected);
+        });
     }
 
     /// Something is under way that may add to the queue: `drained` waits until this is dropped.

@@ -11,16 +11,20 @@ use tokio::sync::oneshot;
 
 use crate::config::OnFailure;
 use crate::message::{
-    Acceptance, Action, Admission, Connection, Decision, Effect, Event, Exchange, Flow, Outcome, Payload,
-    Request, Response,
+    Acceptance, Action, Admission, Connection, Decision, Effect, Event, Exchange, Failure, Flow, Outcome,
+    Payload, Request, Response,
 };
-use crate::plugin::{Call, CallResult, Chain};
+use crate::plugin::{Call, CallResult, Chain, MAX_CALLS};
 
 /// An event that is being handled, and how far that is.
 pub struct Dispatch {
     chain: Arc<Chain>,
     /// Index of the plugin that has the event.
     at: usize,
+    /// How often that plugin was called because of the event.
+    calls: u32,
+    /// The owner has not let others go on since the last call.
+    owes_a_turn: bool,
     event: Event,
     actions: std::vec::IntoIter<Action>,
     /// How many of the actions ask for a report. Counted once per list, since it matters for each action.
@@ -30,11 +34,14 @@ pub struct Dispatch {
     onward: Option<Option<Payload>>,
     /// The decision of a slow plugin, which has to be awaited.
     queued: Option<oneshot::Receiver<CallResult>>,
+    /// The answer that the plugin is being told, with its size, in case it is too much for the plugin.
+    answer: Option<(Payload, usize)>,
     /// What became of the actions so far, for a report.
     effects: Vec<Effect>,
     /// What was decided about a handshake. Boxed: other events have none.
     verdict: Option<Box<Verdict>>,
-    failed: bool,
+    /// Why a plugin failed on the way.
+    failure: Option<String>,
 }
 
 /// What the plugins have decided about a handshake. Nothing at all means that the connection may open.
@@ -49,6 +56,13 @@ pub struct Verdict {
 /// RFC 6455 section 7.4.1: the server met a condition that kept it from fulfilling the request.
 const INTERNAL_ERROR: u16 = 1011;
 
+/// After so many calls for one event, others have their turn before each further one. Fewer than most events take would cost
+/// these a pause.
+const CALLS_IN_A_ROW: u32 = 8;
+
+/// An answer of this size is no reason for a plugin to be over a limit.
+const SMALL: usize = 64 * 1024;
+
 /// What the owner has to do.
 pub enum Step {
     /// Do this action, which can be any except `Next`, `Forward` and `Report`. Then ask for the next step.
@@ -57,6 +71,8 @@ pub enum Step {
     Ask(Exchange),
     /// Wait for a slow plugin, and come back with `decided`.
     Wait(oneshot::Receiver<CallResult>),
+    /// Let other tasks of the runtime have a turn (`tokio::task::yield_now`), then ask for the next step.
+    Yield,
     /// Nothing is left.
     Done,
 }
@@ -83,15 +99,18 @@ impl Dispatch {
         Self {
             chain,
             at: 0,
+            calls: 0,
+            owes_a_turn: false,
             event,
             actions: Vec::new().into_iter(),
             reports: 0,
             exchanges: VecDeque::new(),
             onward: None,
             queued: None,
+            answer: None,
             effects: Vec::new(),
             verdict: None,
-            failed: false,
+            failure: None,
         }
     }
 
@@ -129,14 +148,23 @@ impl Dispatch {
 
     /// Whether a plugin failed on the way.
     pub fn has_failed(&self) -> bool {
-        self.failed
+        self.failure.is_some()
+    }
+
+    /// Which plugin failed on the way, and why.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// The next step.
     pub fn step(&mut self) -> Step {
         loop {
             if let Some(queued) = self.queued.take() {
+                self.owes_a_turn = false;
                 return Step::Wait(queued);
+            }
+            if std::mem::take(&mut self.owes_a_turn) {
+                return Step::Yield;
             }
             match self.actions.next() {
                 Some(Action::Next(payload)) => self.onward = Some(payload),
@@ -167,6 +195,8 @@ impl Dispatch {
         if let Some(version) = self.chain.get(self.at) {
             version.trim(&mut outcome);
         }
+        let size = outcome.as_ref().map_or(0, |response| response.body.len());
+        self.answer = (size > SMALL).then(|| (context.clone(), size));
         let outcome = Arc::new(outcome);
         let event = match &self.event {
             Event::Open { connection, .. } => Event::Verdict {
@@ -205,8 +235,29 @@ impl Dispatch {
             tracing::warn!(plugin = &*version.name, "{otherwise}");
             return;
         }
-        let call = version.call(event);
-        self.take(call, event.kind());
+        self.count_call();
+        let call = self
+            .chain
+            .get(self.at)
+            .map(|version| version.call(event, self.calls));
+        if let Some(call) = call {
+            self.take(call, event.kind());
+        }
+    }
+
+    /// The plugin that has the event is about to be called because of it, perhaps again.
+    fn count_call(&mut self) {
+        self.calls += 1;
+        self.owes_a_turn = self.calls > CALLS_IN_A_ROW;
+        if self.calls > MAX_CALLS {
+            // What the calls before have asked for would only lead to further ones.
+            self.exchanges.clear();
+            let actions = self.actions.by_ref();
+            let rest: Vec<_> = actions
+                .filter(|action| !matches!(action, Action::Report(_)))
+                .collect();
+            (self.actions, self.reports) = (rest.into_iter(), 0);
+        }
     }
 
     /// A slow plugin has decided. None: it was dropped before it could.
@@ -225,22 +276,31 @@ impl Dispatch {
     }
 
     fn call_at(&mut self, index: usize) {
-        let Some(version) = self.chain.get(index) else {
-            return;
-        };
-        self.at = index;
-        if version.wants(&self.event) {
-            let call = version.call(&self.event);
+        (self.at, self.calls) = (index, 0);
+        self.count_call();
+        let call = self.chain.get(index).filter(|version| version.wants(&self.event));
+        if let Some(call) = call.map(|version| version.call(&self.event, self.calls)) {
             self.take(call, self.event.kind());
         }
     }
 
     fn take(&mut self, call: Call, event: &'static str) {
-        match call {
-            Call::Done(Ok(Decision::Actions(actions))) => self.queue(actions),
-            Call::Done(Ok(Decision::Admission(admission))) => self.admit(*admission),
-            Call::Queued(result) => self.queued = Some(result),
-            Call::Done(Err(cause)) => self.fail(&cause, event),
+        let result = match call {
+            Call::Done(result) => result,
+            Call::Queued(result) => {
+                self.queued = Some(result);
+                return;
+            }
+        };
+        match (result, self.answer.take()) {
+            (Ok(Decision::Actions(actions)), _) => self.queue(actions),
+            (Ok(Decision::Admission(admission)), _) => self.admit(*admission),
+            (Err(cause), Some((context, size))) if cause.is_over_a_limit() => {
+                // It cannot take the answer, but it may have something to say to whoever waits for one.
+                let text = format!("the plugin cannot take the answer of {size} bytes: {cause}");
+                self.answered(context, Err(Failure::TooLarge(text)));
+            }
+            (Err(cause), _) => self.fail(&cause, event),
         }
     }
 
@@ -281,6 +341,7 @@ impl Dispatch {
             return;
         };
         let plugin = &*version.name;
+        let failure = || Some(format!("plugin `{plugin}` failed: {cause}"));
         let id = self.event.connection().map_or("", |connection| &*connection.id);
         match (version.on_failure, self.open_connection()) {
             (OnFailure::Next, _) => {
@@ -294,13 +355,13 @@ impl Dispatch {
                     code: INTERNAL_ERROR,
                     reason: "a plugin failed".to_owned(),
                 };
-                self.failed = true;
+                self.failure = failure();
                 let actions: Vec<_> = self.actions.by_ref().chain([close]).collect();
                 self.actions = actions.into_iter();
             }
             (OnFailure::Drop | OnFailure::Close, _) => {
                 tracing::error!(plugin, event, connection = id, %cause, "plugin failed; the event is dropped");
-                self.failed = true;
+                self.failure = failure();
             }
         }
     }

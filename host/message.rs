@@ -417,6 +417,13 @@ impl Event {
             Self::Close {
                 connection, reason, ..
             } => connection.size() + reason.len(),
+            Self::Response { context, outcome, .. } | Self::Verdict { context, outcome, .. } => {
+                context.len()
+                    + outcome
+                        .as_ref()
+                        .as_ref()
+                        .map_or(0, |response| response.body.len())
+            }
             _ => 0,
         }
     }

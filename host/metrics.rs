@@ -333,7 +333,7 @@ fn count(family: &Family<Outcome, Counter>, result: &str) {
 }
 
 impl PluginMetrics {
-    /// Counts a call that failed, by its cause: `trap`, `time`, `memory`, `overloaded`.
+    /// Counts a call that failed, by its cause: `trap`, `time`, `memory`, `start`, `calls`, `overloaded`.
     pub fn failure(&self, cause: &str) {
         let label = PluginFailure {
             plugin: self.name.clone(),

@@ -16,6 +16,7 @@ mod imports;
 mod instance;
 mod keyvalue;
 mod lane;
+mod limits;
 mod load;
 mod loader;
 mod pool;
@@ -35,13 +36,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{BuiltIn, Config};
+use crate::config::{self, BuiltIn, Config};
 use crate::metrics::Metrics;
 use catalog::{Catalog, Refusal};
 use directory::{Content, Stamps};
 use engine::Engine;
-use guest::{InstanceLimits, Shared};
+use guest::Shared;
 use keyvalue::KeyValue;
+use limits::Limits;
 use loader::{Loader, Trial};
 use reload::Step;
 use watch::Watch;
@@ -51,7 +53,7 @@ pub use guest::Connections;
 pub use instance::{CallError, CallResult};
 pub use load::LoadError;
 pub use report::{Report, State};
-pub use version::{Call, Version};
+pub use version::{Call, MAX_CALLS, Version};
 
 /// The built-in plugins, compiled by `plugins/build --embed` so that building the gateway needs no WebAssembly toolchain.
 const DEFAULT: &[u8] = include_bytes!("../plugins/default/default.wasm");
@@ -109,16 +111,10 @@ impl Plugins {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, PluginsError> {
         let own = &config.plugins;
-        let limits = InstanceLimits {
-            time: own.time_limit,
-            memory: own.memory_limit,
-            // A frame may leave a plugin form-encoded, which makes it up to three times as long, together with an answer.
-            transfer: 4 * config.max_message + 1024 * 1024,
-        };
         let shared = Arc::new(Shared {
             connections,
             keyvalue: KeyValue::new(own.keyvalue_limit),
-            limits,
+            limits: Limits::new(own),
             clock: Arc::default(),
         });
         let engine = Engine::new(own.cache.as_deref(), shared)?;
@@ -151,6 +147,11 @@ impl Plugins {
         }
         plugins.warn_of_policies();
         Ok(Arc::new(plugins))
+    }
+
+    /// Applies other limits. They count for calls that begin from then on.
+    pub fn limit(&self, config: &config::Plugins) {
+        self.loader.limit(config);
     }
 
     /// The configuration that the next `reconfigure` applies.

@@ -60,24 +60,6 @@ impl Config {
         keep(keys, "[plugins] cache", &mut new.cache, &before.cache);
         keep(keys, "[plugins] settle", &mut new.settle, &before.settle);
         keep(keys, "[plugins] poll", &mut new.poll, &before.poll);
-        keep(
-            keys,
-            "[plugins] time-limit",
-            &mut new.time_limit,
-            &before.time_limit,
-        );
-        keep(
-            keys,
-            "[plugins] memory-limit",
-            &mut new.memory_limit,
-            &before.memory_limit,
-        );
-        keep(
-            keys,
-            "[plugins] keyvalue-limit",
-            &mut new.keyvalue_limit,
-            &before.keyvalue_limit,
-        );
         keep(keys, "[log] filter", &mut self.log.filter, &old.log.filter);
         keep(keys, "[log] format", &mut self.log.format, &old.log.format);
         waiting

@@ -1,6 +1,7 @@
 //! From what the TOML says to what it means. Everything that can be wrong with a configuration is found here.
 
 mod listeners;
+mod memory;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,6 +14,8 @@ use super::{
     Closings, Config, DEFAULT, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Policy, Probation,
     Route, Schedule, Topic, Upstream, raw,
 };
+
+use memory::PluginMemory;
 
 /// Schedules are not meant as a clock.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,7 +35,14 @@ impl Validator<'_> {
         let clients = self.client_limits(&raw)?;
         let proxies = self.proxies(&raw)?;
         let push = self.push(raw.push, &listen, &raw.proxy_protocol)?;
-        let upstreams = self.upstreams(raw.upstream, raw.upstreams, overrides.upstream, overrides.script)?;
+        let memory = self.plugin_memory(&raw)?;
+        let upstreams = self.upstreams(
+            &memory,
+            raw.upstream,
+            raw.upstreams,
+            overrides.upstream,
+            overrides.script,
+        )?;
         let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
         Ok(Config {
             listen: listen.0,
@@ -66,7 +76,7 @@ impl Validator<'_> {
             topics: self.topics(raw.topic)?,
             schedules: self.schedules(raw.schedule, &upstreams)?,
             upstreams,
-            plugins: self.plugins(raw.plugins, overrides.plugins)?,
+            plugins: self.plugins(raw.plugins, overrides.plugins, memory.limit)?,
             routes,
             log: self.log(raw.log)?,
         })
@@ -74,6 +84,7 @@ impl Validator<'_> {
 
     fn upstreams(
         &self,
+        memory: &PluginMemory,
         default: raw::Upstream,
         named: BTreeMap<String, toml::Spanned<raw::Upstream>>,
         url: Option<String>,
@@ -90,7 +101,7 @@ impl Validator<'_> {
         if let Some(script) = script {
             default.script = Some(toml::Spanned::new(0..0, script));
         }
-        let mut upstreams = vec![self.upstream(DEFAULT.to_owned(), url, default)?];
+        let mut upstreams = vec![self.upstream(DEFAULT.to_owned(), url, default, memory.max_answer)?];
         for (name, raw) in named {
             let span = raw.span();
             let raw = raw.into_inner();
@@ -103,7 +114,7 @@ impl Validator<'_> {
                 return Err(self.source.error(Some(span), problem));
             };
             let url = Located(url.get_ref().clone(), Some(url.span()));
-            upstreams.push(self.upstream(name, url, raw)?);
+            upstreams.push(self.upstream(name, url, raw, memory.max_answer)?);
         }
         Ok(upstreams)
     }
@@ -113,6 +124,7 @@ impl Validator<'_> {
         name: String,
         url: Located<String>,
         raw: raw::Upstream,
+        max_answer: usize,
     ) -> Result<Upstream, ConfigError> {
         let Located(text, span) = url;
         let authority = text
@@ -148,7 +160,7 @@ impl Validator<'_> {
             name,
             url,
             timeout: raw.timeout.0,
-            max_answer: raw.max_answer.0,
+            max_answer: raw.max_answer.map_or(max_answer, |most| most.into_inner().0),
             max_requests: self.at_least_one("max-requests", &raw.max_requests)?,
             max_waiting: raw.max_waiting,
             max_wait: raw.max_wait.0,
@@ -239,7 +251,12 @@ impl Validator<'_> {
             })
     }
 
-    fn plugins(&self, raw: raw::Plugins, dir: Option<PathBuf>) -> Result<Plugins, ConfigError> {
+    fn plugins(
+        &self,
+        raw: raw::Plugins,
+        dir: Option<PathBuf>,
+        memory_limit: usize,
+    ) -> Result<Plugins, ConfigError> {
         let probation = self.probation(raw.probation_events, &raw.probation_failures)?;
         let settings = raw.config.into_iter().map(|(name, table)| {
             let settings = table
@@ -260,7 +277,7 @@ impl Validator<'_> {
             settle: raw.settle.0,
             poll: raw.poll.0,
             time_limit: raw.time_limit.0,
-            memory_limit: raw.memory_limit.0,
+            memory_limit,
             keyvalue_limit: raw.keyvalue_limit.0,
             probation,
             settings: settings.collect(),

@@ -1,7 +1,7 @@
 //! The clock that interrupts guests: an OS thread that advances the engine's epoch every millisecond (a guest that never
 //! yields would starve a timer of the async runtime). It rests while no plugin is called.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -12,18 +12,22 @@ use wasmtime::EngineWeak;
 const TICK: Duration = Duration::from_millis(1);
 /// While at rest, it checks now and then whether the engine is gone.
 const REST: Duration = Duration::from_secs(1);
+/// It goes on for longer than a call may take, since the call measures that from its first tick.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// Starts ticking at the first call.
 #[derive(Default)]
 pub(super) struct Clock {
     /// A call has begun since the last tick.
     is_wanted: AtomicBool,
+    /// How long any call so far may have taken by the clock, in milliseconds.
+    longest: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
 impl Clock {
     /// Starts the thread, which ends with the engine. It rests when no call has begun for longer than a call may take.
-    pub(super) fn start(self: &Arc<Self>, engine: EngineWeak, longest: Duration) -> std::io::Result<()> {
+    pub(super) fn start(self: &Arc<Self>, engine: EngineWeak) -> std::io::Result<()> {
         let clock = self.clone();
         let ticking = thread::Builder::new().name("epoch".to_owned()).spawn(move || {
             let mut wanted = Instant::now();
@@ -33,7 +37,8 @@ impl Clock {
                 if clock.is_wanted.swap(false, Ordering::Relaxed) {
                     wanted = Instant::now();
                 }
-                if wanted.elapsed() < longest {
+                let longest = clock.longest.load(Ordering::Relaxed);
+                if wanted.elapsed() < Duration::from_millis(longest) + SLACK {
                     thread::sleep(TICK);
                 } else {
                     thread::park_timeout(REST);
@@ -44,8 +49,12 @@ impl Clock {
         Ok(())
     }
 
-    /// A call begins, and has to be interrupted from now on.
-    pub(super) fn call_begins(&self) {
+    /// A call begins, and has to be interrupted from now on, for as long as it may take by the clock.
+    pub(super) fn call_begins(&self, longest: Duration) {
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        if longest > self.longest.load(Ordering::Relaxed) {
+            self.longest.fetch_max(longest, Ordering::Relaxed);
+        }
         if !self.is_wanted.load(Ordering::Relaxed) {
             self.is_wanted.store(true, Ordering::Relaxed);
             if let Some(thread) = self.thread.get() {

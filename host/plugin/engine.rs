@@ -53,11 +53,7 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         wasi::add_to_linker(&mut linker)?;
         imports::add_to_linker(&mut linker)?;
-        let longest = shared.limits.longest_call();
-        shared
-            .clock
-            .start(wasmtime.weak(), longest)
-            .map_err(EngineError::Ticker)?;
+        shared.clock.start(wasmtime.weak()).map_err(EngineError::Ticker)?;
         Ok(Self {
             wasmtime,
             linker,

@@ -16,6 +16,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::clock::Clock;
 use super::keyvalue::KeyValue;
+use super::limits::{CallLimits, Limits};
 use super::stdio::LogStream;
 use crate::message::Connection;
 
@@ -35,38 +36,16 @@ pub trait Connections: Send + Sync {
     fn members(&self, topic: &str, limit: usize) -> Vec<(Arc<str>, usize)>;
 }
 
-/// The limits of one instance.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct InstanceLimits {
-    /// CPU time of one call.
-    pub(super) time: Duration,
-    /// Linear memory, in bytes.
-    pub(super) memory: usize,
-    /// The most bytes that one call may hand over to the host.
-    pub(super) transfer: usize,
-}
-
-impl InstanceLimits {
-    /// By the clock; no call goes on for longer.
-    pub(super) fn longest_call(&self) -> Duration {
-        self.time * CLOCK_FACTOR + CLOCK_SLACK * 2
-    }
-}
-
 /// What all instances of all plugins share.
 pub(super) struct Shared {
     pub(super) connections: Arc<dyn Connections>,
     pub(super) keyvalue: KeyValue,
-    pub(super) limits: InstanceLimits,
+    pub(super) limits: Limits,
     pub(super) clock: Arc<Clock>,
 }
 
-/// Tables hold function references; no honest plugin has that many.
-const MAX_TABLE_ELEMENTS: usize = 100_000;
-
-/// Far above the CPU time limit: a call that waits without using CPU time is stopped too.
-const CLOCK_FACTOR: u32 = 20;
-const CLOCK_SLACK: Duration = Duration::from_secs(1);
+/// Bytes of an element of a table, at most: wasmtime keeps a pointer for a function and less for a reference.
+const TABLE_ELEMENT: usize = size_of::<usize>();
 
 /// The data of a store.
 pub(super) struct Guest {
@@ -92,13 +71,10 @@ impl Guest {
             table: ResourceTable::new(),
             memory: MemoryLimiter {
                 used: 0,
-                limit: shared.limits.memory,
+                limit: shared.limits.now().memory,
                 refused: false,
             },
-            budget: Budget {
-                limit: shared.limits.time,
-                first_tick: None,
-            },
+            budget: Budget::default(),
             wasi,
             shared,
         }
@@ -116,11 +92,23 @@ impl WasiView for Guest {
 
 /// Limits the memory of an instance.
 pub(super) struct MemoryLimiter {
-    /// Bytes of linear memory now.
+    /// Bytes of linear memory and tables now.
     pub(super) used: usize,
-    limit: usize,
+    pub(super) limit: usize,
     /// Whether the current call was refused memory: a trap after that is its consequence.
     pub(super) refused: bool,
+}
+
+impl MemoryLimiter {
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let used = self.used.saturating_sub(current).saturating_add(desired);
+        let fits = used <= self.limit;
+        if fits {
+            self.used = used;
+        }
+        self.refused |= !fits;
+        fits
+    }
 }
 
 impl ResourceLimiter for MemoryLimiter {
@@ -130,26 +118,24 @@ impl ResourceLimiter for MemoryLimiter {
         desired: usize,
         _max: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_sub(current).saturating_add(desired);
-        if used > self.limit {
-            self.refused = true;
-            return Ok(false);
-        }
-        self.used = used;
-        Ok(true)
+        Ok(self.grow(current, desired))
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _max: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        Ok(self.grow(
+            current.saturating_mul(TABLE_ELEMENT),
+            desired.saturating_mul(TABLE_ELEMENT),
+        ))
     }
 }
 
 /// The time that the current call may take.
+#[derive(Default)]
 pub(super) struct Budget {
     limit: Duration,
     first_tick: Option<(Duration, Instant)>,
@@ -162,7 +148,8 @@ pub(super) struct OutOfTime(Duration);
 
 impl Budget {
     /// Before each call.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn renew(&mut self, limit: Duration) {
+        self.limit = limit;
         self.first_tick = None;
     }
 
@@ -171,7 +158,7 @@ impl Budget {
         let now = (thread_cpu_time(), Instant::now());
         let (cpu, clock) = *self.first_tick.get_or_insert(now);
         let over = now.0.saturating_sub(cpu) >= self.limit
-            || now.1.duration_since(clock) >= self.limit * CLOCK_FACTOR + CLOCK_SLACK;
+            || now.1.duration_since(clock) >= CallLimits::by_the_clock(self.limit);
         if over {
             Err(OutOfTime(self.limit).into())
         } else {
@@ -206,12 +193,12 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(budget.tick().is_err());
-        budget.renew();
+        budget.renew(Duration::from_millis(20));
         assert!(budget.tick().is_ok(), "each call has its own");
     }
 
     #[test]
-    fn memory_is_counted_over_all_memories_of_an_instance() {
+    fn memory_is_counted_over_all_memories_and_tables_of_an_instance() {
         let mut memory = MemoryLimiter {
             used: 0,
             limit: 100,
@@ -220,7 +207,9 @@ mod tests {
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(!memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.refused);
-        assert!(memory.memory_growing(60, 100, None).unwrap());
+        assert!(memory.table_growing(0, 5, None).unwrap(), "40 bytes");
+        assert!(!memory.table_growing(5, 6, None).unwrap());
+        assert!(!memory.memory_growing(60, 61, None).unwrap());
         assert_eq!(memory.used, 100);
     }
 }

@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{Exports, Hooks, InterestOut};
 use super::guest::{Guest, OutOfTime};
+use super::limits::CallLimits;
 use crate::message::{Action, Decision, Event};
 
 /// Mean number of calls of an instance.
@@ -26,7 +27,8 @@ pub(super) struct Instance {
     hooks: Hooks,
     calls_left: u64,
     expires: Instant,
-    memory_mark: usize,
+    /// Bytes of memory when it was new.
+    initial_memory: usize,
     _counted: Counted,
 }
 
@@ -47,9 +49,18 @@ pub enum CallError {
         /// The trap that followed.
         trap: String,
     },
+    /// It handed over too much.
+    #[error("it handed over more than {0} bytes in one call, which is twice its memory-limit{1}")]
+    Transfer(usize, String),
     /// No instance could be created.
     #[error("it could not be started: {0}")]
     Start(String),
+    /// One event led to too many calls.
+    #[error(
+        "one event has led to {0} calls of it already, which is the most: its answers to `on-report` or `on-response` ask for \
+         another call each time"
+    )]
+    Calls(u32),
     /// Too many events are waiting for a slow plugin.
     #[error("it is slow, and {0} events wait for it already")]
     Overloaded(usize),
@@ -59,13 +70,20 @@ pub enum CallError {
 pub type CallResult = Result<Decision, CallError>;
 
 impl CallError {
+    /// Whether it was over one of its limits, so that it may do better with less.
+    pub fn is_over_a_limit(&self) -> bool {
+        matches!(self, Self::Time(_) | Self::Memory { .. } | Self::Transfer(..))
+    }
+
     /// The kind, as metrics name it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Trap(_) => "trap",
             Self::Time(_) => "time",
             Self::Memory { .. } => "memory",
+            Self::Transfer(..) => "transfer",
             Self::Start(_) => "start",
+            Self::Calls(_) => "calls",
             Self::Overloaded(_) => "overloaded",
         }
     }
@@ -74,23 +92,20 @@ impl CallError {
 impl Instance {
     /// Instantiates; runs the plugin's start code within the limits of a call.
     pub(super) fn new(pre: &InstancePre<Guest>, guest: Guest, gauge: &Gauge) -> Result<Self, CallError> {
-        let limits = guest.shared.limits;
-        guest.shared.clock.call_begins();
         let mut store = Store::new(pre.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
-        store.set_hostcall_fuel(limits.transfer);
         store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
-        store.set_epoch_deadline(1);
+        begin(&mut store, 0);
         let found = pre
             .instantiate(&mut store)
             .and_then(|instance| Hooks::find(&mut store, &instance));
         match found {
             Ok(hooks) => Ok(Self {
+                initial_memory: store.data().memory.used,
                 store,
                 hooks,
                 calls_left: around(CALLS),
                 expires: Instant::now() + Duration::from_secs(around(AGE.as_secs())),
-                memory_mark: limits.memory / 100 * MEMORY_SHARE,
                 _counted: Counted::new(gauge),
             }),
             Err(error) => Err(explain(&error, store.data())),
@@ -106,7 +121,7 @@ impl Instance {
         &mut self,
         settings: &[(String, String)],
     ) -> Result<Result<InterestOut, String>, CallError> {
-        self.begin();
+        begin(&mut self.store, 0);
         self.hooks
             .configure(&mut self.store, settings)
             .map_err(|error| explain(&error, self.store.data()))
@@ -114,7 +129,7 @@ impl Instance {
 
     /// Calls the handler of an event. After an error the instance must not be used again.
     pub(super) fn handle(&mut self, event: &Event, facts: &[String]) -> CallResult {
-        self.begin();
+        begin(&mut self.store, event.size());
         self.calls_left = self.calls_left.saturating_sub(1);
         match self.hooks.handle(&mut self.store, event, facts) {
             Ok(decision) => Ok(decision.unwrap_or_else(|| Decision::Actions(vec![Action::Next(None)]))),
@@ -122,25 +137,38 @@ impl Instance {
         }
     }
 
-    fn begin(&mut self) {
-        let guest = self.store.data_mut();
-        guest.budget.renew();
-        guest.memory.refused = false;
-        guest.shared.clock.call_begins();
-        self.store.set_epoch_deadline(1);
-    }
-
     /// Whether it is time for a new one. The clock is read only once in a while.
     pub(super) fn is_spent(&self) -> bool {
         self.calls_left == 0
-            || self.memory() > self.memory_mark
+            || self.memory() > self.store.data().memory.limit / 100 * MEMORY_SHARE
             || (self.calls_left.is_multiple_of(256) && Instant::now() >= self.expires)
     }
 
-    /// Bytes of linear memory.
+    /// Whether a new one would have more room for what the next call is handed, with a copy and an answer. Memory never
+    /// shrinks, and what is free of it may be in pieces.
+    pub(super) fn is_short_of_room(&self, bytes: usize) -> bool {
+        let guest = self.store.data();
+        guest.memory.used + bytes.saturating_mul(3) > guest.memory.limit
+            && guest.memory.used > self.initial_memory
+    }
+
+    /// Bytes of linear memory and tables.
     pub(super) fn memory(&self) -> usize {
         self.store.data().memory.used
     }
+}
+
+/// Before each call, which is handed so many bytes.
+fn begin(store: &mut Store<Guest>, bytes: usize) {
+    let guest = store.data_mut();
+    let limits = guest.shared.limits.now();
+    let time = limits.time(bytes);
+    guest.budget.renew(time);
+    guest.memory.limit = limits.memory;
+    guest.memory.refused = false;
+    guest.shared.clock.call_begins(CallLimits::by_the_clock(time));
+    store.set_hostcall_fuel(limits.transfer());
+    store.set_epoch_deadline(1);
 }
 
 /// Counts an instance while it lives.
@@ -173,10 +201,14 @@ fn explain(error: &wasmtime::Error, guest: &Guest) -> CallError {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
+    // wasmtime has no type for this one.
+    if cause.ends_with("fuel allocated for hostcalls has been exhausted") {
+        return CallError::Transfer(guest.shared.limits.now().transfer(), place(error));
+    }
     let trap = format!("{cause}{}", place(error));
     if guest.memory.refused {
         return CallError::Memory {
-            limit: guest.shared.limits.memory,
+            limit: guest.memory.limit,
             trap,
         };
     }

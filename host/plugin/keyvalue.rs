@@ -48,6 +48,11 @@ impl KeyValue {
 }
 
 impl Data {
+    /// Applies another limit. What is over it stays.
+    pub(super) fn limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The keys of a bucket, sorted.
     pub(super) fn keys(&self, bucket: &str) -> Vec<&String> {
         let entries = self.buckets.get(bucket);

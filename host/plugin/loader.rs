@@ -49,6 +49,12 @@ impl Loader {
         self.wishes.store(Arc::new(Wishes::of(config)));
     }
 
+    /// Applies other limits.
+    pub(super) fn limit(&self, plugins: &config::Plugins) {
+        self.engine.shared.limits.change(plugins);
+        self.engine.shared.keyvalue.write().limit(plugins.keyvalue_limit);
+    }
+
     /// Whether the configuration has changed since a version was made.
     pub(super) fn is_outdated(&self, version: &Version) -> bool {
         let wishes = self.wishes.load();

@@ -21,6 +21,10 @@ use crate::metrics::{Metrics, PluginMetrics};
 /// This many calls of a thread are added to the metrics together, or fewer when somebody looks.
 const TOLD_TOGETHER: usize = 64;
 
+/// The most calls of one plugin for one event, with the reports and answers that follow from it: one that asks for another each
+/// time would go round for ever.
+pub const MAX_CALLS: u32 = 100;
+
 /// A version that was loaded, tried and found good.
 pub struct Version {
     /// The file's name without its extension, or `default` for the built-in one.
@@ -146,9 +150,16 @@ impl Version {
         }
     }
 
-    /// Calls the handler of an event: here and now, or in its turn if the version is slow.
-    pub fn call(self: &Arc<Self>, event: &Event) -> Call {
-        if self.is_slow() {
+    /// Calls the handler of an event: here and now, or in its turn if the version is slow. `nth` counts the calls for what
+    /// came from outside, to which the reports and answers that follow belong.
+    pub fn call(self: &Arc<Self>, event: &Event, nth: u32) -> Call {
+        if nth > MAX_CALLS {
+            let result = Err(self.refuse(CallError::Calls(MAX_CALLS)));
+            if let Some(probation) = &self.probation {
+                probation.count(&result);
+            }
+            Call::Done(result)
+        } else if self.is_slow() {
             self.call_on_lane(event)
         } else {
             Call::Done(self.call_here(event))
@@ -170,8 +181,14 @@ impl Version {
         if lane.push(Job { event, done }) {
             Call::Queued(result)
         } else {
-            Call::Done(Err(CallError::Overloaded(lane::LENGTH)))
+            Call::Done(Err(self.refuse(CallError::Overloaded(lane::LENGTH))))
         }
+    }
+
+    /// Counts a call that is not made.
+    fn refuse(&self, error: CallError) -> CallError {
+        self.counters.failure(error.kind());
+        error
     }
 
     /// Takes the instance of the calling thread and gives it back, which is a part of each call. Gives whether there is one.
@@ -263,7 +280,7 @@ impl Version {
 
     fn call_in(&self, slot: &mut ThreadState, event: &Event) -> CallResult {
         let instance = match &mut slot.instance {
-            Some(instance) if !instance.is_spent() => instance,
+            Some(instance) if !instance.is_spent() && !instance.is_short_of_room(event.size()) => instance,
             kept => self.renew(kept)?,
         };
         let result = instance.handle(event, &self.interest.facts);

@@ -100,12 +100,13 @@ async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response 
                 dispatch.answered(context, outcome);
             }
             Step::Wait(result) => dispatch.decided(result.await.ok()),
+            Step::Yield => tokio::task::yield_now().await,
             Step::Done => break,
         }
     }
-    answer.unwrap_or_else(|| {
-        let status = if dispatch.has_failed() { 500 } else { 404 };
-        plain(status, Vec::new(), "")
+    answer.unwrap_or_else(|| match dispatch.failure() {
+        Some(cause) => plain(500, Vec::new(), format!("{cause}\n")),
+        None => plain(404, Vec::new(), ""),
     })
 }
 
@@ -122,10 +123,10 @@ fn undelivered(cause: SendError) -> message::Response {
     }
 }
 
-fn plain(status: u16, headers: message::Headers, body: &'static str) -> message::Response {
+fn plain(status: u16, headers: message::Headers, body: impl Into<String>) -> message::Response {
     message::Response {
         status,
         headers,
-        body: Payload::Text(body.into()),
+        body: Payload::Text(body.into().into()),
     }
 }

@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::task::yield_now;
+
 use super::inbound::form;
 use super::pipeline::{Pipeline, Ticket};
 use super::waiting::Waiting;
@@ -171,6 +173,13 @@ impl<'a> Handling<'a> {
                     self.pipeline.hold(ticket, size + form(size));
                     self.waiting.push(async move {
                         dispatch.decided(result.await.ok());
+                        (ticket, Some(dispatch))
+                    });
+                    return;
+                }
+                Step::Yield => {
+                    self.waiting.push(async move {
+                        yield_now().await;
                         (ticket, Some(dispatch))
                     });
                     return;

@@ -103,6 +103,7 @@ impl Sessions {
                     dispatch.answered(exchange.context, outcome);
                 }
                 Step::Wait(result) => dispatch.decided(result.await.ok()),
+                Step::Yield => tokio::task::yield_now().await,
                 Step::Done => break,
             }
         }

@@ -15,6 +15,9 @@ mod leftovers;
 mod places;
 /// Who says nothing, who cannot be heard, and who never comes to an end.
 mod silence;
+/// What one bound lets through, the next one lets through.
+mod sizes;
+mod sizes;
 /// All of it at once.
 mod together;
 

@@ -1,5 +1,6 @@
 //! Plugins that trap, run for ever, or take all memory: who notices, and who must not.
 
+mod circles;
 mod policy;
 
 use std::sync::Arc;
@@ -66,12 +67,14 @@ async fn an_answer_that_makes_the_plugin_fail_is_dropped_and_the_connection_goes
 }
 
 #[tokio::test]
-async fn a_push_that_fails_is_answered_with_500_and_the_next_one_by_the_plugin() {
+async fn a_push_that_fails_is_answered_with_500_and_the_cause_and_the_next_one_by_the_plugin() {
     let mut gateway = gateway().await;
     for (fault, words, cause) in FAULTS {
         let push =
             async |body: &'static str| answer(gateway.request(Method::POST, "/misbehave").body(body)).await;
-        assert_eq!(push(fault).await.status, 500, "{fault}");
+        let failed = push(fault).await;
+        assert_eq!(failed.status, 500, "{fault}");
+        assert!(failed.body.contains(words), "{failed:?}");
         let next = Answer {
             status: 200,
             body: "next".to_owned(),

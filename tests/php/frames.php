@@ -14,6 +14,9 @@ match ($wish) {
     'odd' => print "odd \xff byte",
     'status' => [http_response_code((int) $argument), print "status $argument"],
     'sleep' => [usleep((int) $argument * 1000), print "slept $argument"],
+    'long' => print str_repeat('x', (int) $argument),
+    // Each byte becomes three where the answer must be text.
+    'odd-long' => print str_repeat("\xff", (int) $argument),
     'length' => print strlen($argument),
     // Anything else comes back as it was.
     default => print $message,

@@ -85,6 +85,9 @@ impl Responses for Events {
             Err(failure) => failure.to_string(),
         };
         let context = String::from_utf8_lossy(context.as_bytes()).into_owned();
+        if context == AGAIN {
+            return again("ask");
+        }
         match connection {
             Some(_) => reply(format!("{context}: {words}")),
             None => vec![publish("heard", &format!("{context}: {words}"), Vec::new())],
@@ -100,11 +103,15 @@ impl Timers for Events {
 }
 
 impl Closings for Events {
-    /// Tells the topic `closings`; asks PHP if the query says so.
+    /// Tells the topic `closings`; goes round in circles if the attribute `again` says so, see [`again`].
     fn on_close(connection: Connection, code: u16, reason: String) -> Vec<Action> {
         let attributes = connection.fact("attributes").unwrap_or_default();
         let words = format!("{} {code} {reason} {attributes}", connection.id);
-        vec![publish("closings", words.trim_end(), Vec::new())]
+        let mut actions = vec![publish("closings", words.trim_end(), Vec::new())];
+        if let Some(way) = attributes.strip_prefix("again=") {
+            actions.extend(again(way));
+        }
+        actions
     }
 }
 
@@ -119,6 +126,9 @@ impl Schedules for Events {
 
 impl Reports for Events {
     fn on_report(connection: Option<Connection>, context: Payload, effects: Vec<Effect>) -> Vec<Action> {
+        if context.as_bytes() == AGAIN.as_bytes() {
+            return again("report");
+        }
         let mut words = vec![String::from_utf8_lossy(context.as_bytes()).into_owned()];
         for effect in effects {
             let facts: Vec<_> = effect
@@ -185,6 +195,7 @@ fn act(connection: &Connection, wish: &str) -> Vec<Action> {
         })],
         "ask" => vec![Action::Forward(exchange(rest))],
         "report" => vec![Action::report(text("report"))],
+        "again" => again(rest),
         "fact" => reply(format!("{:?}", connections::fact(first, second))),
         "topics" => reply(topics::of(&id).join(" ")),
         "count" => reply(topics::count(rest).to_string()),
@@ -196,6 +207,17 @@ fn act(connection: &Connection, wish: &str) -> Vec<Action> {
             ))
         }
         _ => reply(version()),
+    }
+}
+
+/// The context of what is asked for again and again.
+const AGAIN: &str = "again";
+
+/// Asks for a report, which asks for the next one; or asks PHP, whose answer asks it again.
+fn again(way: &str) -> Vec<Action> {
+    match way {
+        "report" => vec![Action::report(text(AGAIN))],
+        _ => vec![Action::Forward(exchange(AGAIN))],
     }
 }
 
