@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::dispatch::{Dispatch, Step};
-use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response};
+use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response, excerpt};
 use crate::metrics::Metrics;
 use crate::registry::{Published, Publishing, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
@@ -109,7 +109,7 @@ impl Actions {
             .unwrap_or_else(|cause| {
                 tracing::warn!(
                     plugin = &**plugin,
-                    on,
+                    on = &*excerpt(&on),
                     %cause,
                     "a plugin's `{what}` was not done"
                 );
@@ -192,7 +192,7 @@ impl Actions {
             let cause = format!("{code} is not a close code that may be sent (RFC 6455 section 7.4)");
             tracing::warn!(
                 plugin = &**plugin,
-                connection,
+                connection = &*excerpt(connection),
                 code,
                 "a plugin's `close` has a code that must not be sent; it is left out"
             );
@@ -201,7 +201,7 @@ impl Actions {
         if !self.registry.close(connection, code, truncate(reason)) {
             tracing::info!(
                 plugin = &**plugin,
-                connection,
+                connection = &*excerpt(connection),
                 "a plugin's `close` names a connection that is not there"
             );
             return Effect::new("not-found");
@@ -249,7 +249,7 @@ pub async fn turn<'a>(
 pub fn find(upstreams: &Upstreams, default: usize, name: Option<&str>) -> Result<usize, Failure> {
     let Some(name) = name else { return Ok(default) };
     upstreams.find(name).ok_or_else(|| {
-        let text = format!("no upstream is called `{name}` in the configuration");
+        let text = format!("no upstream is called `{}` in the configuration", excerpt(name));
         Failure::Other("unknown-upstream".to_owned(), text)
     })
 }

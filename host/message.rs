@@ -3,13 +3,15 @@
 //! The types mirror `wit/types.wit` one to one; what each of them means to a plugin is written there.
 
 mod connection;
+mod excerpt;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use connection::{AttributesFull, Connection};
+pub use connection::{AttributesFull, Connection, network};
+pub use excerpt::excerpt;
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Names a connection. Unique among the connections that are open.

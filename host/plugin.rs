@@ -39,7 +39,7 @@ use arc_swap::ArcSwap;
 use crate::config::{self, BuiltIn, Config};
 use crate::metrics::Metrics;
 use catalog::{Catalog, Refusal};
-use directory::{Content, Stamps};
+use directory::Stamps;
 use engine::Engine;
 use guest::Shared;
 use keyvalue::KeyValue;
@@ -187,20 +187,20 @@ impl Plugins {
         if let Some(dir) = &self.dir
             && let Ok(stamps) = directory::stamps(dir)
         {
-            for (file, content) in directory::read(dir, &stamps) {
-                let Ok(content) = content else { continue };
+            for (file, hash) in directory::hashes(dir, &stamps) {
+                let Ok(hash) = hash else { continue };
                 let serving = self.catalog().serving_from(&file);
                 // Perhaps only its settings or a pin kept it from serving.
-                let was_refused = self.catalog().is_refused(&file, &content.hash);
+                let was_refused = self.catalog().is_refused(&file, &hash);
                 let (is_due, trial) = match serving {
                     None => (true, Trial::Waived),
-                    Some(version) if version.hash == content.hash => {
+                    Some(version) if version.hash == hash => {
                         (was_refused || self.loader.is_outdated(&version), Trial::Waived)
                     }
                     Some(_) => (was_refused, Trial::Probation),
                 };
                 if is_due {
-                    self.load(dir, &file, content, trial);
+                    self.load(dir, &file, trial);
                 }
             }
         }
@@ -309,43 +309,41 @@ impl Plugins {
     /// Brings the chains in line with the directory.
     fn update(&self, dir: &Path, stamps: &Stamps, trial: Trial) {
         let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut contents, mut found) = (BTreeMap::new(), BTreeMap::new());
-        for (file, content) in directory::read(dir, stamps) {
+        let mut found = BTreeMap::new();
+        for (file, hash) in directory::hashes(dir, stamps) {
             // A file that cannot be read is still there: the version that serves goes on.
-            let hash = content
-                .as_ref()
-                .map_or(String::new(), |content| content.hash.clone());
-            found.insert(file.clone(), hash);
-            match content {
-                Ok(content) => drop(contents.insert(file, content)),
-                Err(error) => self.change(|catalog| catalog.refuse(&file, Refusal::unreadable(&error))),
+            if let Err(error) = &hash {
+                self.change(|catalog| catalog.refuse(&file, Refusal::unreadable(error)));
             }
+            found.insert(file, hash.unwrap_or_default());
         }
         let known = self.catalog().known();
         let mut loads = Vec::new();
         for step in reload::plan(&known, &found) {
             match step {
-                Step::Load(file) => {
-                    if let Some(content) = contents.remove(&file) {
-                        loads.push((file, content));
-                    }
-                }
+                // What cannot be read is refused already.
+                Step::Load(file) if found.get(&file).is_some_and(String::is_empty) => {}
+                Step::Load(file) => loads.push(file),
                 Step::Forgive(file) => self.change(|catalog| catalog.forgive(&file)),
                 Step::Refuse(file) => self.change(|catalog| catalog.refuse_again(&file)),
                 Step::Remove(file) => self.change(|catalog| catalog.remove(&file)),
             }
         }
-        background::each(loads, |(file, content)| self.load(dir, &file, content, trial));
+        background::each(loads, |file| self.load(dir, &file, trial));
     }
 
     /// Each plugin serves as soon as it is ready: the next one may compile for seconds.
-    fn load(&self, dir: &Path, file: &str, content: Content, trial: Trial) {
+    fn load(&self, dir: &Path, file: &str, trial: Trial) {
         let started = Instant::now();
+        let content = match directory::read(&dir.join(file)) {
+            Ok(content) => content,
+            Err(error) => return self.change(|catalog| catalog.refuse(file, Refusal::unreadable(&error))),
+        };
         let name = directory::plugin_name(file);
         let loaded = self.loader.load(dir.join(file), name, &content, trial);
         self.change(|catalog| match loaded {
             Ok(version) => catalog.take_over(file, version, started.elapsed()),
-            Err(error) => catalog.refuse(file, Refusal::new(content.hash, error.to_string())),
+            Err(error) => catalog.refuse(file, Refusal::new(content.hash, &error.to_string())),
         });
     }
 

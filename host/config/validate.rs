@@ -34,8 +34,8 @@ impl Validator<'_> {
         let push_path = raw.push.path.clone();
         let clients = self.client_limits(&raw)?;
         let proxies = self.proxies(&raw)?;
-        let push = self.push(raw.push, &listen, &raw.proxy_protocol)?;
         let memory = self.plugin_memory(&raw)?;
+        let push = self.push(raw.push, &listen, &raw.proxy_protocol)?;
         let upstreams = self.upstreams(
             &memory,
             raw.upstream,

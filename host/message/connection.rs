@@ -1,7 +1,7 @@
 //! What is known of a connection: its handshake, and the attributes that were set since.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -28,6 +28,15 @@ pub struct Connection {
     pub subprotocol: OnceLock<Box<str>>,
     /// By name, sorted. Empty it costs no allocation.
     attributes: Mutex<Vec<(Box<str>, Box<str>)>>,
+}
+
+/// What a client's address counts as where turns or places go by address: whoever has one address of IPv6 usually has its whole
+/// /64 network.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
 }
 
 /// A connection's attributes are over the limit.

@@ -1,8 +1,8 @@
 //! The plugin directory at a moment: which files are there, and with which content.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,9 @@ pub(super) struct Stamp {
     size: u64,
     changed: (i64, i64),
 }
+
+/// The longest plugin file, in bytes. One in Python, which are the longest by far, has 18 MB.
+const MAX_LENGTH: u64 = 128 << 20;
 
 /// The stamps of all plugin files, by file name, which is the order of the chain.
 pub(super) type Stamps = BTreeMap<String, Stamp>;
@@ -53,23 +56,41 @@ pub(super) fn stamps(dir: &Path) -> io::Result<Stamps> {
     Ok(stamps)
 }
 
-/// Reads all plugin files that are there, each if it can be read.
-pub(super) fn read(dir: &Path, stamps: &Stamps) -> BTreeMap<String, io::Result<Content>> {
-    let files = stamps
-        .keys()
-        .map(|name| (name.clone(), read_file(&dir.join(name))));
+/// SHA-256 of the plugin files that are there, in hex, each if it can be read. None of them is in memory as a whole.
+pub(super) fn hashes(dir: &Path, stamps: &Stamps) -> BTreeMap<String, io::Result<String>> {
+    let files = stamps.keys().map(|name| {
+        let hash = open(&dir.join(name)).and_then(load::hash_of);
+        (name.clone(), hash)
+    });
     // A file that was removed since the stamps were taken is not there.
     files
-        .filter(|(_, content)| !matches!(content, Err(error) if error.kind() == io::ErrorKind::NotFound))
+        .filter(|(_, hash)| !matches!(hash, Err(error) if error.kind() == io::ErrorKind::NotFound))
         .collect()
 }
 
-fn read_file(path: &Path) -> io::Result<Content> {
-    let bytes = fs::read(path)?;
+/// Reads a plugin file.
+pub(super) fn read(path: &Path) -> io::Result<Content> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
     Ok(Content {
         hash: load::hash(&bytes),
         bytes,
     })
+}
+
+/// What there is of a file, unless that is more than any plugin has.
+fn open(path: &Path) -> io::Result<impl Read> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > MAX_LENGTH {
+        let text = format!(
+            "it has {length} bytes, and the longest plugin may have {} MiB",
+            MAX_LENGTH >> 20
+        );
+        return Err(io::Error::other(text));
+    }
+    // It may grow while it is being read.
+    Ok(file.take(MAX_LENGTH))
 }
 
 /// The directory itself, with all links resolved: if the name leads to another one, that one must be watched.

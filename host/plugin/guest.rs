@@ -47,12 +47,17 @@ pub(super) struct Shared {
 /// Bytes of an element of a table, at most: wasmtime keeps a pointer for a function and less for a reference.
 const TABLE_ELEMENT: usize = size_of::<usize>();
 
+/// Handles on resources of the host that one instance may have: buckets, streams, timers. Plugins have a few.
+pub(super) const MAX_HANDLES: usize = 1000;
+
 /// The data of a store.
 pub(super) struct Guest {
     pub(super) plugin: Arc<str>,
     pub(super) shared: Arc<Shared>,
     pub(super) settings: WasiConfigVariables,
     pub(super) table: ResourceTable,
+    /// It asked for another handle when it had `MAX_HANDLES`, some of which it has perhaps forgotten.
+    pub(super) is_out_of_handles: bool,
     pub(super) memory: MemoryLimiter,
     pub(super) budget: Budget,
     wasi: WasiCtx,
@@ -65,10 +70,13 @@ impl Guest {
             .stderr(LogStream::err(plugin.clone()))
             .allow_blocking_current_thread(true)
             .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
         Self {
             plugin,
             settings: settings.iter().cloned().collect(),
-            table: ResourceTable::new(),
+            table,
+            is_out_of_handles: false,
             memory: MemoryLimiter {
                 used: 0,
                 limit: shared.limits.now().memory,

@@ -6,6 +6,7 @@ use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi_config::WasiConfig;
 
 use super::guest::Guest;
+use crate::message::excerpt;
 use bindings::aileron::gateway::connections::{self, Status};
 use bindings::aileron::gateway::topics;
 use bindings::wasi::logging::logging::{self, Level};
@@ -90,6 +91,7 @@ fn number(n: usize) -> u32 {
 impl logging::Host for Guest {
     fn log(&mut self, level: Level, context: String, message: String) {
         let plugin = &*self.plugin;
+        let (context, message) = (&*excerpt(&context), &*excerpt(&message));
         match level {
             Level::Trace => tracing::trace!(plugin, context, "{message}"),
             Level::Debug => tracing::debug!(plugin, context, "{message}"),

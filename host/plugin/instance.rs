@@ -11,9 +11,9 @@ use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{Exports, Hooks, InterestOut};
-use super::guest::{Guest, OutOfTime};
+use super::guest::{Guest, MAX_HANDLES, OutOfTime};
 use super::limits::CallLimits;
-use crate::message::{Action, Decision, Event};
+use crate::message::{Action, Decision, Event, excerpt};
 
 /// Mean number of calls of an instance.
 const CALLS: u64 = 1_000_000;
@@ -94,6 +94,7 @@ impl Instance {
     pub(super) fn new(pre: &InstancePre<Guest>, guest: Guest, gauge: &Gauge) -> Result<Self, CallError> {
         let mut store = Store::new(pre.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
+        store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
         begin(&mut store, 0);
         let found = pre
@@ -140,6 +141,7 @@ impl Instance {
     /// Whether it is time for a new one. The clock is read only once in a while.
     pub(super) fn is_spent(&self) -> bool {
         self.calls_left == 0
+            || self.store.data().is_out_of_handles
             || self.memory() > self.store.data().memory.limit / 100 * MEMORY_SHARE
             || (self.calls_left.is_multiple_of(256) && Instant::now() >= self.expires)
     }
@@ -205,7 +207,7 @@ fn explain(error: &wasmtime::Error, guest: &Guest) -> CallError {
     if cause.ends_with("fuel allocated for hostcalls has been exhausted") {
         return CallError::Transfer(guest.shared.limits.now().transfer(), place(error));
     }
-    let trap = format!("{cause}{}", place(error));
+    let trap = format!("{}{}", excerpt(&cause), place(error));
     if guest.memory.refused {
         return CallError::Memory {
             limit: guest.memory.limit,
@@ -225,7 +227,7 @@ fn place(error: &wasmtime::Error) -> String {
         .iter()
         .filter_map(|frame| frame.func_name())
         .take(3)
-        .map(|name| format!("`{name}`"))
+        .map(|name| format!("`{}`", excerpt(name)))
         .collect();
     if names.is_empty() {
         String::new()

@@ -5,6 +5,7 @@
 //! or a bad setting only shows in the last two steps.
 
 use std::borrow::Cow;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,8 +26,11 @@ use super::probation::Probation;
 use super::sockets::{self, SOCKETS};
 use super::version::{FrameKinds, Instances, Interest, Version};
 use crate::config::{PathPattern, Policy};
-use crate::message::Connection;
+use crate::message::{Connection, excerpt};
 use crate::metrics::Metrics;
+
+/// What the interest of a plugin may say, in bytes: it is kept, and gone through at each call.
+const MAX_INTEREST: usize = 64 * 1024;
 
 /// What to load.
 pub(super) struct Candidate<'a> {
@@ -104,10 +108,18 @@ pub enum LoadError {
 
 /// SHA-256 in hex.
 pub(super) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    in_hex(&Sha256::digest(bytes))
+}
+
+/// The same of what is read from a file, piece by piece.
+pub(super) fn hash_of(mut file: impl Read) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut file, &mut hasher)?;
+    Ok(in_hex(&hasher.finalize()))
+}
+
+fn in_hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Loads and tries a candidate. Blocks for as long as the compiler takes.
@@ -146,7 +158,7 @@ pub(super) fn load(
         .configure(&settings)?
         .map_err(|refusal| LoadError::Refused {
             name: name.clone(),
-            refusal,
+            refusal: excerpt(&refusal).into_owned(),
         })?;
     let interest = interest(&name, wish)?;
     metrics.generations.inc();
@@ -291,6 +303,13 @@ fn check_import(name: &str) -> Result<(), LoadError> {
 }
 
 fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
+    let others = wish.others.iter().map(|(name, value)| name.len() + value.len());
+    let names = wish.facts.iter().chain(&wish.paths).map(String::len);
+    let bytes: usize = names.chain(others).sum();
+    if bytes > MAX_INTEREST {
+        let text = format!("it has {bytes} bytes, and {MAX_INTEREST} are allowed");
+        return Err(LoadError::Interest(text));
+    }
     let mut interest = Interest::default();
     for pattern in &wish.paths {
         interest
@@ -303,7 +322,7 @@ fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
         } else {
             tracing::warn!(
                 plugin,
-                fact,
+                fact = &*excerpt(&fact),
                 "the plugin asks for a fact that this host does not know"
             );
         }
@@ -318,8 +337,8 @@ fn interest(plugin: &str, wish: InterestOut) -> Result<Interest, LoadError> {
             }
             _ => tracing::warn!(
                 plugin,
-                name,
-                value,
+                name = &*excerpt(name),
+                value = &*excerpt(value),
                 "the plugin has a wish that this host does not know"
             ),
         }

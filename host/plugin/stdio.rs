@@ -7,6 +7,8 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::message::excerpt;
+
 /// A longer line is cut: a plugin must not fill the log.
 const MAX_LINE: usize = 1024;
 
@@ -37,6 +39,7 @@ impl LogStream {
 
     fn emit(&mut self) {
         let line = String::from_utf8_lossy(&self.line);
+        let line = excerpt(&line);
         if self.is_error {
             tracing::warn!(plugin = &*self.plugin, "{line}");
         } else {

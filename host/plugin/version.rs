@@ -15,7 +15,7 @@ use super::lane::{self, Lane, Slowness};
 use super::pool::Pool;
 use super::probation::{Failure, Probation, Verdict};
 use crate::config::{OnFailure, PathPattern};
-use crate::message::{Connection, Event, Outcome, Payload};
+use crate::message::{Connection, Event, Outcome, Payload, excerpt};
 use crate::metrics::{Metrics, PluginMetrics};
 
 /// This many calls of a thread are added to the metrics together, or fewer when somebody looks.
@@ -311,7 +311,8 @@ impl Version {
         match instance.configure(&self.settings)? {
             Ok(_) => Ok(instance),
             Err(refusal) => Err(CallError::Start(format!(
-                "it refused the settings that it took before: {refusal}"
+                "it refused the settings that it took before: {}",
+                excerpt(&refusal)
             ))),
         }
     }

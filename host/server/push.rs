@@ -87,7 +87,7 @@ async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response 
             Step::Act(Action::Respond(response)) => drop(answer.get_or_insert(response)),
             Step::Act(Action::Send { connection, message }) if !dispatch.is_reported() => {
                 if let Err(cause) = actions.send(&connection, message) {
-                    tracing::info!(connection, %cause, "push not delivered");
+                    tracing::info!(connection = &*message::excerpt(&connection), %cause, "push not delivered");
                     answer.get_or_insert(undelivered(cause));
                 }
             }

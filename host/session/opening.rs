@@ -9,7 +9,9 @@ use super::Sessions;
 use crate::actions;
 use crate::close_events::Expected;
 use crate::dispatch::{Dispatch, Step, Verdict};
-use crate::message::{Acceptance, Action, Connection, Effect, Event, Headers, Payload, Request, Response};
+use crate::message::{
+    Acceptance, Action, Connection, Effect, Event, Headers, Payload, Request, Response, excerpt,
+};
 use crate::registry::Registration;
 use crate::send_queue::SendQueue;
 
@@ -145,7 +147,7 @@ impl Sessions {
                     .registry
                     .set_attribute_of(connection, &name, value.as_deref());
                 if let Err(cause) = result {
-                    tracing::warn!(connection = id, name, %cause, "an attribute was not set");
+                    tracing::warn!(connection = id, name = &*excerpt(&name), %cause, "an attribute was not set");
                     return Effect::refused(cause.to_string());
                 }
             }
@@ -247,7 +249,7 @@ fn agree(connection: &Connection, acceptances: Vec<Acceptance>) -> Headers {
         match subprotocol {
             Some(name) if !offers(connection, &name) => tracing::warn!(
                 connection = &*connection.id,
-                subprotocol = name,
+                subprotocol = &*excerpt(&name),
                 "a plugin chose a subprotocol that the client does not offer; none is agreed on"
             ),
             chosen => agreed = chosen,

@@ -13,10 +13,11 @@ mod inbound;
 mod leftovers;
 /// Who does not read holds no place of PHP's.
 mod places;
+/// What plugins may have of the host.
+mod plugins;
 /// Who says nothing, who cannot be heard, and who never comes to an end.
 mod silence;
 /// What one bound lets through, the next one lets through.
-mod sizes;
 mod sizes;
 /// All of it at once.
 mod together;

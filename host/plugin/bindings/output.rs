@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::{ComponentType, Lift};
 
-use crate::message::{Acceptance, Action, Admission, Exchange, Payload, Request, Response};
+use crate::message::{Acceptance, Action, Admission, Exchange, Payload, Request, Response, excerpt};
 
 #[derive(ComponentType, Lift)]
 #[component(variant)]
@@ -169,7 +169,7 @@ impl From<AdmissionOut> for Admission {
             }),
             AdmissionOut::Reject(response) => Self::Reject(response.into()),
             AdmissionOut::Ask(exchange) => Self::Ask(exchange.into()),
-            AdmissionOut::Other((name, _)) => Self::Unsupported(name),
+            AdmissionOut::Other((name, _)) => Self::Unsupported(excerpt(&name).into_owned()),
         }
     }
 }
@@ -296,7 +296,7 @@ impl From<ActionOut> for Action {
                 reason,
             },
             ActionOut::Other((name, context)) if name == "report" => Self::Report(context.into()),
-            ActionOut::Other((name, _)) => Self::Unsupported(name),
+            ActionOut::Other((name, _)) => Self::Unsupported(excerpt(&name).into_owned()),
         }
     }
 }

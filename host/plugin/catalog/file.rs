@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::message::excerpt;
 use crate::plugin::changelog::{self, Change, Changelog};
 use crate::plugin::directory;
 use crate::plugin::probation::Failure;
@@ -81,11 +82,11 @@ impl File {
 }
 
 impl Refusal {
-    pub(in crate::plugin) fn new(hash: String, error: String) -> Self {
+    pub(in crate::plugin) fn new(hash: String, error: &str) -> Self {
         Self {
             hash,
             failure: Failure {
-                error,
+                error: excerpt(error).into_owned(),
                 at: SystemTime::now(),
             },
             is_rolled_back: false,
@@ -93,7 +94,7 @@ impl Refusal {
     }
 
     pub(in crate::plugin) fn unreadable(error: &std::io::Error) -> Self {
-        Self::new(String::new(), format!("it cannot be read: {error}"))
+        Self::new(String::new(), &format!("it cannot be read: {error}"))
     }
 
     pub(super) fn rolled_back(hash: &str, failure: &Failure) -> Self {

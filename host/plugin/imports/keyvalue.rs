@@ -3,7 +3,7 @@
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use crate::plugin::guest::Guest;
-use crate::plugin::keyvalue::{KeyValue, WriteError};
+use crate::plugin::keyvalue::{KeyValue, MAX_NAME, WriteError};
 use bindings::wasi::keyvalue::{atomics, store};
 
 mod bindings {
@@ -22,6 +22,15 @@ const PAGE: usize = 1000;
 /// A plugin's handle on a bucket.
 pub struct Bucket {
     name: String,
+    /// The last page of `list-keys`, for the next one.
+    listed: Option<Listed>,
+}
+
+/// How far a list of keys has come.
+struct Listed {
+    /// The cursor that was given.
+    cursor: u64,
+    last: String,
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -29,6 +38,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
         View {
             data: &guest.shared.keyvalue,
             table: &mut guest.table,
+            is_out_of_handles: &mut guest.is_out_of_handles,
         }
     }
     store::add_to_linker::<_, View<'static>>(linker, view)?;
@@ -38,6 +48,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 struct View<'a> {
     data: &'a KeyValue,
     table: &'a mut ResourceTable,
+    is_out_of_handles: &'a mut bool,
 }
 
 impl HasData for View<'static> {
@@ -49,7 +60,22 @@ type Answer<T> = wasmtime::Result<Result<T, store::Error>>;
 
 impl store::Host for View<'_> {
     fn open(&mut self, name: String) -> Answer<Resource<Bucket>> {
-        Ok(Ok(self.table.push(Bucket { name })?))
+        if name.len() > MAX_NAME {
+            let text = format!(
+                "a name of {} bytes is too long; {MAX_NAME} are allowed",
+                name.len()
+            );
+            return Ok(Err(store::Error::Other(text)));
+        }
+        let opened = self.table.push(Bucket { name, listed: None });
+        Ok(opened.map_err(|_| {
+            *self.is_out_of_handles = true;
+            let text = format!(
+                "{} handles are open, which is the most; drop the buckets that are not used",
+                self.table.max_capacity()
+            );
+            store::Error::Other(text)
+        }))
     }
 }
 
@@ -80,20 +106,23 @@ impl store::HostBucket for View<'_> {
     }
 
     fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<u64>) -> Answer<store::KeyResponse> {
-        let bucket = self.table.get(&bucket)?;
+        let bucket = self.table.get_mut(&bucket)?;
         let data = self.data.read();
-        // They are sorted, so that a cursor (how many were seen) means something while keys come and go.
-        let keys = data.keys(&bucket.name);
-        let seen = cursor.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        let page: Vec<_> = keys
-            .iter()
-            .skip(seen)
-            .take(PAGE)
-            .map(|key| (*key).clone())
-            .collect();
-        let next = seen.saturating_add(page.len());
-        let cursor = (next < keys.len()).then_some(next as u64);
-        Ok(Ok(store::KeyResponse { keys: page, cursor }))
+        // A cursor is how many were seen. It means something while keys come and go, since the handle knows the last one;
+        // another handle has to count.
+        let seen = cursor.unwrap_or(0);
+        let last = bucket.listed.take().filter(|listed| listed.cursor == seen);
+        let after = last.as_ref().map(|listed| listed.last.as_str());
+        let counted = match after {
+            Some(_) => 0,
+            None => usize::try_from(seen).unwrap_or(usize::MAX),
+        };
+        let mut rest = data.keys(&bucket.name, after).skip(counted);
+        let keys: Vec<_> = rest.by_ref().take(PAGE).cloned().collect();
+        let cursor = seen.saturating_add(keys.len() as u64);
+        bucket.listed = keys.last().cloned().map(|last| Listed { cursor, last });
+        let cursor = rest.next().map(|_| cursor);
+        Ok(Ok(store::KeyResponse { keys, cursor }))
     }
 
     fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {

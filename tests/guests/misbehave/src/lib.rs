@@ -90,6 +90,18 @@ fn act(connection: &Connection, message: &str) -> Vec<Action> {
         "facts" => reply(format!("{:?}", connection.facts)),
         "count" => reply(count(argument)),
         "log" => speak(argument),
+        "count-and-trap" => {
+            count(argument);
+            faults::trap();
+        }
+        // Opens so many buckets, and keeps them.
+        "hoard" => reply(faults::hoard(argument)),
+        // Opens a bucket whose name has so many bytes.
+        "open" => reply(faults::open(argument)),
+        // Sets keys until no more fit, and gives how many there are by the pages of their list.
+        "fill" => reply(faults::fill()),
+        // Sets a key in so many buckets, one after the other, and deletes it again.
+        "buckets" => reply(faults::buckets(argument)),
         "next" if argument.is_empty() => vec![Action::Next(None)],
         "next" => vec![Action::Next(Some(text(argument)))],
         "send" => {
