@@ -1,18 +1,24 @@
 //! The compiled code of plugins, kept between starts: a file for each component, named after its content and its compiler.
 //!
 //! Such a file is mapped into memory as it is. wasmtime's own cache compresses its files and copies them, which for the
-//! forty megabytes of a plugin in Python takes longer than the rest of a start. And a mapped file is read only as far as it
-//! is used, and shared by all processes through the kernel's page cache.
+//! forty megabytes of a plugin in Python takes longer than the rest of a start. And a mapped file is shared by all processes
+//! through the kernel's page cache. Behind the code stands its checksum: code of which a bit has changed would crash the
+//! gateway.
+
+mod folder;
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use folder::Folder;
 
 /// An entry that has not been used for this long is removed when another one is written.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -20,76 +26,54 @@ const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const EXTENSION: &str = "cwasm";
 /// How precise the time of an entry's last use is.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of the checksum at the end of an entry.
+const CHECKSUM: u64 = 32;
 
-/// The directory. Its files are run as they are, so nobody except this user may put anything there.
-pub(super) struct Compiled {
-    dir: PathBuf,
-}
+/// What is kept. Nothing, if there is no folder that can be used.
+pub(super) struct Compiled(Option<Folder>);
 
 impl Compiled {
-    /// Makes the directory if it does not exist. The default is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or a private
-    /// one among the temporary directories. An error comes with the name of the directory.
-    pub(super) fn open(dir: Option<&Path>) -> Result<Self, (PathBuf, io::Error)> {
+    /// Opens the folder, which is made if it does not exist. The default is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or a
+    /// private one among the temporary folders. A plugin does the same without it, so one that cannot be used is no reason not
+    /// to start.
+    pub(super) fn open(dir: Option<&Path>) -> Self {
         let dir = dir.map_or_else(default_dir, Path::to_owned);
-        match make_safe(&dir) {
-            Ok(()) => Ok(Self { dir }),
-            Err(error) => Err((dir, error)),
-        }
+        let folder = Folder::open(&dir).inspect_err(|error| {
+            tracing::warn!(
+                dir = %dir.display(),
+                %error,
+                "compiled plugins are not kept, so each start compiles them anew ([plugins] `cache` sets another directory)"
+            );
+        });
+        Self(folder.ok())
     }
 
     /// The component of these bytes, whose SHA-256 in hex is `hash`: from here, or else from the compiler, which takes from
     /// milliseconds to seconds on all cores.
     pub(super) fn component(&self, engine: &Engine, hash: &str, bytes: &[u8]) -> wasmtime::Result<Component> {
-        let file = self.dir.join(name(engine, hash));
-        if let Some(component) = mapped(engine, &file) {
-            keep_longer(&file);
+        let Some(folder) = &self.0 else {
+            return Component::new(engine, bytes);
+        };
+        let name = name(engine, hash);
+        if let Some(component) = mapped(engine, folder, &name) {
             return Ok(component);
         }
         let code = engine.precompile_component(bytes)?;
-        match self.keep(&file, &code) {
+        folder.clean_up(EXTENSION, KEPT_FOR);
+        match folder.write(&name, &[&code, &Sha256::digest(&code)]) {
             Ok(()) => {
-                if let Some(component) = mapped(engine, &file) {
+                if let Some(component) = mapped(engine, folder, &name) {
                     return Ok(component);
                 }
             }
             Err(error) => {
-                tracing::warn!(dir = %self.dir.display(), %error, "compiled code cannot be kept; the next start compiles again");
+                tracing::warn!(dir = %folder.path().display(), %error, "compiled code cannot be kept; the next start compiles again");
             }
         }
         #[expect(unsafe_code, reason = "wasmtime cannot see where the code comes from")]
         // SAFETY: this very engine has just made it.
         unsafe {
             Component::deserialize(engine, &code)
-        }
-    }
-
-    /// Writes an entry atomically, so that it is never there in part: if the process or the machine stops in the middle, what
-    /// was there before stays.
-    fn keep(&self, file: &Path, code: &[u8]) -> io::Result<()> {
-        self.clean_up();
-        let fresh = file.with_extension(format!("{:x}.{EXTENSION}", fastrand::u64(..)));
-        let written = File::create_new(&fresh).and_then(|mut writer| {
-            writer.write_all(code)?;
-            writer.sync_all()
-        });
-        let kept = written.and_then(|()| fs::rename(&fresh, file));
-        if kept.is_err() {
-            let _ = fs::remove_file(&fresh);
-        }
-        kept
-    }
-
-    /// Removes entries that have not been used for long: those of plugins and gateways that no longer exist. The directory is
-    /// the operator's choice, so other files in it stay.
-    fn clean_up(&self) {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        for entry in entries {
-            let path = entry.path();
-            let is_ours = path.extension().is_some_and(|extension| extension == EXTENSION);
-            let used = entry.metadata().and_then(|metadata| metadata.modified());
-            if is_ours && used.is_ok_and(|used| age(used) > KEPT_FOR) {
-                let _ = fs::remove_file(path);
-            }
         }
     }
 }
@@ -101,32 +85,66 @@ fn name(engine: &Engine, hash: &str) -> String {
     format!("{hash}-{:016x}.{EXTENSION}", compiler.finish())
 }
 
-/// None if there is no such entry, or if it is for another engine.
-fn mapped(engine: &Engine, file: &Path) -> Option<Component> {
-    if !file.exists() {
-        return None;
+/// None if there is no such entry, or none that can be used.
+fn mapped(engine: &Engine, folder: &Folder, name: &str) -> Option<Component> {
+    let file = match folder.file(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(file = name, %error, "compiled code is not used; compiling again");
+            return None;
+        }
+    };
+    match is_whole(&file) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!(file = name, "compiled code is damaged; compiling again");
+            return None;
+        }
+        Err(error) => {
+            tracing::warn!(file = name, %error, "compiled code cannot be read; compiling again");
+            return None;
+        }
     }
+    // By the descriptor whose content was checked, which has this name.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     #[expect(unsafe_code, reason = "wasmtime cannot see where the code comes from")]
-    // SAFETY: nobody except this user writes to the directory, and `keep` only puts there what an engine has made, as a
-    // whole, and never changed afterwards. wasmtime refuses what an engine unlike this one has made.
-    let component = unsafe { Component::deserialize_file(engine, file) };
+    // SAFETY: only this user can have written the file, `Compiled` writes only what an engine has made, as a whole, and the
+    // checksum tells that it is still that. wasmtime refuses what an engine unlike this one has made.
+    let component = unsafe { Component::deserialize_file(engine, path) };
+    keep_longer(&file, name);
     component
         .inspect_err(
-            |error| tracing::debug!(file = %file.display(), %error, "compiled code cannot be used; compiling again"),
+            |error| tracing::debug!(file = name, %error, "compiled code cannot be used; compiling again"),
         )
         .ok()
 }
 
+/// Whether the checksum at the end is that of what is before it.
+fn is_whole(mut file: &File) -> io::Result<bool> {
+    let Some(length) = file.metadata()?.len().checked_sub(CHECKSUM) else {
+        return Ok(false);
+    };
+    let mut found = Sha256::new();
+    io::copy(&mut file.take(length), &mut found)?;
+    let mut expected = Vec::new();
+    file.read_to_end(&mut expected)?;
+    Ok(found.finalize()[..] == expected[..])
+}
+
 /// Notes that an entry was used.
-fn keep_longer(file: &Path) {
-    let noted = File::open(file).and_then(|file| {
-        if age(file.metadata()?.modified()?) > DAY {
-            file.set_modified(SystemTime::now())?;
-        }
-        Ok(())
-    });
+fn keep_longer(file: &File, name: &str) {
+    let noted = file
+        .metadata()
+        .and_then(|found| found.modified())
+        .and_then(|used| {
+            if age(used) > DAY {
+                file.set_modified(SystemTime::now())?;
+            }
+            Ok(())
+        });
     if let Err(error) = noted {
-        tracing::debug!(file = %file.display(), %error, "the use of compiled code cannot be noted");
+        tracing::debug!(file = name, %error, "the use of compiled code cannot be noted");
     }
 }
 
@@ -147,93 +165,5 @@ fn default_dir() -> PathBuf {
     }
 }
 
-/// An existing one is left as it is: others may use it too.
-fn make_safe(dir: &Path) -> io::Result<()> {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found = fs::metadata(dir)?;
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other(
-            "it belongs to another user, who could put code there",
-        ));
-    }
-    if found.permissions().mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(io::Error::other(
-            "other users may write to it, and could put code there (`chmod go-w` takes that from them)",
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// The smallest component.
-    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
-
-    fn entries(dir: &TempDir) -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir.path()).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
-    }
-
-    #[test]
-    fn what_was_compiled_is_found_again() {
-        let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
-        let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
-        compiled.component(&engine, "hash", EMPTY).unwrap();
-        assert_eq!(entries(&dir).len(), 1);
-        // Not a component, so it cannot come from the compiler.
-        compiled.component(&engine, "hash", b"").unwrap();
-        assert!(compiled.component(&engine, "other", b"").is_err());
-    }
-
-    #[test]
-    fn what_is_damaged_is_compiled_again() {
-        let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
-        let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
-        for damaged in [&b""[..], b"damaged"] {
-            let file = dir.path().join(name(&engine, "hash"));
-            fs::write(&file, damaged).unwrap();
-            compiled.component(&engine, "hash", EMPTY).unwrap();
-            assert!(fs::metadata(&file).unwrap().len() > 7);
-        }
-    }
-
-    #[test]
-    fn what_is_used_is_kept_and_unused_code_goes_after_a_while_and_nothing_else() {
-        let (dir, engine) = (TempDir::new().unwrap(), Engine::default());
-        let compiled = Compiled::open(Some(dir.path())).ok().unwrap();
-        for hash in ["used", "unused"] {
-            compiled.component(&engine, hash, EMPTY).unwrap();
-        }
-        let foreign = dir.path().join("notes.txt");
-        fs::write(&foreign, "not a gateway's").unwrap();
-        let long_ago = SystemTime::now() - 2 * KEPT_FOR;
-        for file in entries(&dir) {
-            File::open(file).unwrap().set_modified(long_ago).unwrap();
-        }
-        compiled.component(&engine, "used", EMPTY).unwrap();
-        compiled.component(&engine, "new", EMPTY).unwrap();
-        let mut left = entries(&dir);
-        left.sort();
-        let entry = |hash| dir.path().join(name(&engine, hash));
-        assert_eq!(left, [entry("new"), foreign, entry("used")]);
-    }
-
-    #[test]
-    fn a_directory_that_others_may_write_to_is_refused_and_none_is_changed() {
-        let parent = TempDir::new().unwrap();
-        let dir = parent.path().join("compiled");
-        let mode = || fs::metadata(&dir).unwrap().permissions().mode() & 0o777;
-        assert!(Compiled::open(Some(&dir)).is_ok());
-        assert_eq!(mode(), 0o700);
-        for (open, is_safe) in [(0o755, true), (0o775, false), (0o777, false)] {
-            fs::set_permissions(&dir, fs::Permissions::from_mode(open)).unwrap();
-            assert_eq!(Compiled::open(Some(&dir)).is_ok(), is_safe, "{open:o}");
-            assert_eq!(mode(), open);
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 //! Calls are synchronous on the thread that has the event: no fiber, no task, no lock. So a call must end soon, which the
 //! epoch ensures: `clock` advances it, and at each tick the budget of the call decides whether it may go on (see `guest`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use wasmtime::Config;
@@ -25,14 +25,6 @@ pub(super) struct Engine {
 /// The engine cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The directory for compiled code cannot be used.
-    #[error("the directory for compiled plugins {dir} cannot be used ([plugins] cache sets another one)")]
-    Cache {
-        /// Which.
-        dir: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// wasmtime refused.
     #[error("the WebAssembly engine cannot be set up")]
     Engine(#[from] wasmtime::Error),
@@ -47,7 +39,7 @@ impl Engine {
         config.epoch_interruption(true);
         // It makes each call 3.4 times as expensive, and nothing here needs the component model's own concurrency.
         config.concurrency_support(false);
-        let compiled = Compiled::open(cache).map_err(|(dir, source)| EngineError::Cache { dir, source })?;
+        let compiled = Compiled::open(cache);
         background::prepare_compiler();
         let wasmtime = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&wasmtime);

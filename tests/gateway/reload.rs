@@ -2,6 +2,7 @@
 //! change them, and seen is who answers, what the log says, and what is counted.
 
 mod broken;
+mod cache;
 mod continuous;
 mod pinning;
 mod probation;

@@ -182,27 +182,6 @@ async fn a_notice_is_enough_without_looking() {
     gateway.forgets("stamp").await;
 }
 
-/// The second start finds the compiled code of the first.
-#[tokio::test]
-async fn compiled_code_is_kept_for_the_next_start() {
-    let cache = TempDir::new().unwrap();
-    let config = format!("{QUICK}cache = \"{}\"\n", cache.path().display());
-    let mut compiling = Vec::new();
-    for _ in 0..2 {
-        let gateway = Gateway::with_plugins(&[("stamp", &stamp(1))], &config).await;
-        let mut client = gateway.connect().await;
-        assert_answers(&mut client, 1).await;
-        compiling.push(gateway.metric("aileron_plugin_compile_seconds_sum").await);
-        let compiled = fs::read_dir(cache.path()).unwrap().count();
-        assert_eq!(compiled, 2, "stamp and the built-in plugin");
-    }
-    println!(
-        "two plugins compiled in {:.3} s, from the cache in {:.3} s",
-        compiling[0], compiling[1]
-    );
-    assert!(compiling[1] < compiling[0], "{compiling:?}");
-}
-
 /// Turns a link in one step, as `ln -s` and `mv -T` do.
 fn turn(link: &Path, target: &Path) {
     let fresh = link.with_extension("fresh");
