@@ -23,6 +23,7 @@ mod pool;
 mod probation;
 mod reload;
 mod report;
+mod slowness;
 mod sockets;
 mod stdio;
 mod version;

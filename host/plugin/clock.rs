@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use wasmtime::EngineWeak;
 
+use super::limits::by_the_clock;
+
 /// How often running code is interrupted to look at its budget.
 const TICK: Duration = Duration::from_millis(1);
 /// While at rest, it checks now and then whether the engine is gone.
@@ -20,7 +22,7 @@ const SLACK: Duration = Duration::from_secs(1);
 pub(super) struct Clock {
     /// A call has begun since the last tick.
     is_wanted: AtomicBool,
-    /// How long any call so far may have taken by the clock, in milliseconds.
+    /// The most CPU time that any call so far was allowed, in nanoseconds.
     longest: AtomicU64,
     thread: OnceLock<Thread>,
 }
@@ -38,7 +40,7 @@ impl Clock {
                     wanted = Instant::now();
                 }
                 let longest = clock.longest.load(Ordering::Relaxed);
-                if wanted.elapsed() < Duration::from_millis(longest) + SLACK {
+                if wanted.elapsed() < by_the_clock(longest) + SLACK {
                     thread::sleep(TICK);
                 } else {
                     thread::park_timeout(REST);
@@ -49,11 +51,10 @@ impl Clock {
         Ok(())
     }
 
-    /// A call begins, and has to be interrupted from now on, for as long as it may take by the clock.
-    pub(super) fn call_begins(&self, longest: Duration) {
-        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        if longest > self.longest.load(Ordering::Relaxed) {
-            self.longest.fetch_max(longest, Ordering::Relaxed);
+    /// A call begins that may take so much CPU time in nanoseconds, and has to be interrupted from now on.
+    pub(super) fn call_begins(&self, time: u64) {
+        if time > self.longest.load(Ordering::Relaxed) {
+            self.longest.fetch_max(time, Ordering::Relaxed);
         }
         if !self.is_wanted.load(Ordering::Relaxed) {
             self.is_wanted.store(true, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::clock::Clock;
 use super::keyvalue::KeyValue;
-use super::limits::{CallLimits, Limits};
+use super::limits::{Limits, by_the_clock};
 use super::stdio::LogStream;
 use crate::message::Connection;
 
@@ -145,7 +145,8 @@ impl ResourceLimiter for MemoryLimiter {
 /// The time that the current call may take.
 #[derive(Default)]
 pub(super) struct Budget {
-    limit: Duration,
+    /// CPU time in nanoseconds.
+    limit: u64,
     first_tick: Option<(Duration, Instant)>,
 }
 
@@ -156,19 +157,26 @@ pub(super) struct OutOfTime(Duration);
 
 impl Budget {
     /// Before each call.
-    pub(super) fn renew(&mut self, limit: Duration) {
+    pub(super) fn renew(&mut self, limit: u64) {
         self.limit = limit;
         self.first_tick = None;
+    }
+
+    /// What the call has used since the first tick; nothing if there was none.
+    pub(super) fn used(&self) -> Duration {
+        self.first_tick
+            .map_or(Duration::ZERO, |(cpu, _)| thread_cpu_time().saturating_sub(cpu))
     }
 
     /// At each tick during a call.
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let now = (thread_cpu_time(), Instant::now());
         let (cpu, clock) = *self.first_tick.get_or_insert(now);
-        let over = now.0.saturating_sub(cpu) >= self.limit
-            || now.1.duration_since(clock) >= CallLimits::by_the_clock(self.limit);
+        let limit = Duration::from_nanos(self.limit);
+        let over =
+            now.0.saturating_sub(cpu) >= limit || now.1.duration_since(clock) >= by_the_clock(self.limit);
         if over {
-            Err(OutOfTime(self.limit).into())
+            Err(OutOfTime(limit).into())
         } else {
             Ok(UpdateDeadline::Continue(1))
         }
@@ -190,7 +198,7 @@ mod tests {
     #[test]
     fn a_call_goes_on_while_it_burns_no_cpu_and_ends_when_it_has_burned_its_share() {
         let mut budget = Budget {
-            limit: Duration::from_millis(20),
+            limit: 20_000_000,
             first_tick: None,
         };
         assert!(budget.tick().is_ok());
@@ -201,7 +209,7 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(budget.tick().is_err());
-        budget.renew(Duration::from_millis(20));
+        budget.renew(20_000_000);
         assert!(budget.tick().is_ok(), "each call has its own");
     }
 

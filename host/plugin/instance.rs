@@ -12,7 +12,6 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{Exports, Hooks, InterestOut};
 use super::guest::{Guest, MAX_HANDLES, OutOfTime};
-use super::limits::CallLimits;
 use crate::message::{Action, Decision, Event, excerpt};
 
 /// Mean number of calls of an instance.
@@ -138,6 +137,11 @@ impl Instance {
         }
     }
 
+    /// What the last call has used, if that was more than a moment.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.store.data().budget.used()
+    }
+
     /// Whether it is time for a new one. The clock is read only once in a while.
     pub(super) fn is_spent(&self) -> bool {
         self.calls_left == 0
@@ -168,7 +172,7 @@ fn begin(store: &mut Store<Guest>, bytes: usize) {
     guest.budget.renew(time);
     guest.memory.limit = limits.memory;
     guest.memory.refused = false;
-    guest.shared.clock.call_begins(CallLimits::by_the_clock(time));
+    guest.shared.clock.call_begins(time);
     store.set_hostcall_fuel(limits.transfer());
     store.set_epoch_deadline(1);
 }

@@ -6,9 +6,15 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 
-/// Threads beyond this number share one slot. There is one thread per core, and two for each slow plugin.
-const SLOTS: usize = 64;
+/// Threads beyond this number share one slot. There is one for each processor, and as many for each slow plugin.
+fn slots() -> usize {
+    const LEAST: usize = 64;
+    const PER_PROCESSOR: usize = 4;
+    let processors = thread::available_parallelism().map_or(1, Into::into);
+    LEAST.max(PER_PROCESSOR * processors)
+}
 
 pub(super) struct Pool<T> {
     slots: Box<[Mutex<T>]>,
@@ -18,7 +24,7 @@ pub(super) struct Pool<T> {
 impl<T: Default> Pool<T> {
     /// Begins with one slot in use.
     pub(super) fn new(first: T) -> Self {
-        let mut slots: Vec<_> = (0..SLOTS).map(|_| Mutex::default()).collect();
+        let mut slots: Vec<_> = (0..slots()).map(|_| Mutex::default()).collect();
         if let Some(slot) = slots.first_mut() {
             *slot = Mutex::new(first);
         }

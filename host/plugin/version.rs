@@ -1,7 +1,6 @@
 //! One version of one plugin: checked code with its settings. It serves until the last event that began with it is done.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,10 @@ use wasmtime::component::InstancePre;
 use super::bindings::Exports;
 use super::guest::{Guest, Shared};
 use super::instance::{CallError, CallResult, Instance};
-use super::lane::{self, Lane, Slowness};
+use super::lane::{self, Lane, Waiting};
 use super::pool::Pool;
 use super::probation::{Failure, Probation, Verdict};
+use super::slowness::{self, Debt, Weight};
 use crate::config::{OnFailure, PathPattern};
 use crate::message::{Connection, Event, Outcome, Payload, excerpt};
 use crate::metrics::{Metrics, PluginMetrics};
@@ -61,8 +61,10 @@ pub enum Call {
 /// that is found to be slow on threads of its own.
 pub(super) struct Instances {
     pool: Pool<ThreadState>,
-    is_slow: AtomicBool,
-    lane: OnceLock<Lane<Job>>,
+    /// That of a slow version.
+    debt: Debt,
+    /// None if no thread could be started.
+    lane: OnceLock<Option<Lane<Job>>>,
 }
 
 /// What one thread keeps for a version.
@@ -72,7 +74,9 @@ struct ThreadState {
     /// The durations of calls that are not in the metrics yet. Threads share the metrics, and would wait for each other if
     /// they added each call.
     untold: Vec<Duration>,
-    slowness: Slowness,
+    weight: Weight,
+    /// Of the last call; nothing if it was quick.
+    cpu_time: Duration,
 }
 
 struct Job {
@@ -88,7 +92,7 @@ impl Instances {
                 instance: Some(first),
                 ..ThreadState::default()
             }),
-            is_slow: AtomicBool::new(false),
+            debt: Debt::default(),
             lane: OnceLock::new(),
         }
     }
@@ -176,13 +180,33 @@ impl Version {
                 }
             })
         });
+        let Some(lane) = lane else {
+            return Call::Done(self.call_here(event));
+        };
         let (done, result) = oneshot::channel();
-        let event = event.clone();
-        if lane.push(Job { event, done }) {
-            Call::Queued(result)
-        } else {
-            Call::Done(Err(self.refuse(CallError::Overloaded(lane::LENGTH))))
+        let refused = lane.push(Waiting {
+            flow: event.flow(),
+            job: Job {
+                event: event.clone(),
+                done,
+            },
+            // What follows from an event that was let in is not more than those events; and nobody would notice that a
+            // close event was lost.
+            is_refusable: matches!(
+                event,
+                Event::Open { .. }
+                    | Event::Frame { .. }
+                    | Event::Timer { .. }
+                    | Event::Push(_)
+                    | Event::Schedule(_)
+            ),
+        });
+        if let Some(refused) = refused {
+            let _ = refused
+                .done
+                .send(Err(self.refuse(CallError::Overloaded(lane::LENGTH))));
         }
+        Call::Queued(result)
     }
 
     /// Counts a call that is not made.
@@ -218,7 +242,7 @@ impl Version {
 
     /// Whether it is called on threads of its own.
     pub fn is_slow(&self) -> bool {
-        self.instances.is_slow.load(Ordering::Relaxed)
+        self.instances.debt.is_owed()
     }
 
     /// Whether it is still on trial.
@@ -256,12 +280,27 @@ impl Version {
         if let Some(probation) = &self.probation {
             probation.count(&result);
         }
+        self.judge(&mut slot, took, event.size(), &result);
+        result
+    }
+
+    /// Finds out whether the version is slow, or is no longer.
+    fn judge(&self, slot: &mut ThreadState, took: Duration, bytes: usize, result: &CallResult) {
         let is_out_of_time = matches!(result, Err(CallError::Time(_)));
-        if slot.slowness.count(took, is_out_of_time) && !self.instances.is_slow.swap(true, Ordering::Relaxed)
-        {
+        // Most calls need no look at the CPU time.
+        let is_slow =
+            is_out_of_time || (slowness::is_slow(took, bytes) && slowness::is_slow(slot.cpu_time, bytes));
+        let debt = &self.instances.debt;
+        if debt.is_owed() {
+            if debt.count(is_slow) {
+                tracing::info!(
+                    plugin = &*self.name,
+                    "the plugin is quick again: it is called where its events are"
+                );
+            }
+        } else if slot.weight.count(is_slow, is_out_of_time) && debt.incur() {
             tracing::warn!(plugin = &*self.name, last_call = ?took, "slow plugin: it gets threads of its own");
         }
-        result
     }
 
     /// Adds all calls to the metrics, except those in slots that are in use: these are added later.
@@ -279,11 +318,13 @@ impl Version {
     }
 
     fn call_in(&self, slot: &mut ThreadState, event: &Event) -> CallResult {
+        slot.cpu_time = Duration::ZERO;
         let instance = match &mut slot.instance {
             Some(instance) if !instance.is_spent() && !instance.is_short_of_room(event.size()) => instance,
             kept => self.renew(kept)?,
         };
         let result = instance.handle(event, &self.interest.facts);
+        slot.cpu_time = instance.cpu_time();
         if result.is_err() {
             // A trapped instance cannot be entered again.
             slot.instance = None;

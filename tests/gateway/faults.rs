@@ -2,6 +2,7 @@
 
 mod circles;
 mod policy;
+mod slow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,32 +131,4 @@ async fn who_makes_a_plugin_fail_again_and_again_disturbs_nobody_else() {
         assert_eq!(gateway.metric(&failures(cause)).await, f64::from(times));
         gateway.measures("aileron_plugin_generations", 2.0).await;
     }
-}
-
-#[tokio::test]
-async fn a_plugin_that_is_slow_is_moved_to_threads_of_its_own_and_works_on() {
-    let mut gateway = gateway().await;
-    let mut client = gateway.connect().await;
-    assert_eq!(client.ask("quick").await, "ok quick");
-    assert_eq!(gateway.plugin("misbehave").await.unwrap()["slow"], false);
-    let mut calls = 0;
-    while gateway.count_logged(&["slow plugin"]) == 0 {
-        assert_eq!(client.ask("burn:3000000").await, "burned 3000000");
-        calls += 1;
-        assert!(calls < 1000, "a plugin that takes milliseconds is not found slow");
-    }
-    println!("found slow after {calls} calls");
-    gateway
-        .logged(&["WARN", "slow plugin", "plugin=\"misbehave\""])
-        .await;
-    assert_eq!(gateway.plugin("misbehave").await.unwrap()["slow"], true);
-    let mut other = gateway.connect().await;
-    for n in 0..10 {
-        client.send(&format!("burn:{n}")).await;
-        other.send(&format!("{n}")).await;
-        assert_eq!(client.text().await, format!("burned {n}"));
-        assert_eq!(other.text().await, format!("ok {n}"));
-    }
-    fail(&mut client, "trap").await;
-    assert_eq!(other.ask("still there").await, "ok still there");
 }

@@ -1,8 +1,9 @@
 //! Plugins whose answer to a call asks for the next call, for ever: they are stopped, and nobody else waits for them.
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
-use crate::support::{Client, Gateway, QUICK, free_port, guest};
+use crate::support::{Client, Gateway, PATIENCE, QUICK, free_port, guest};
 
 /// More than there are threads.
 const CIRCLES: usize = 8;
@@ -27,7 +28,8 @@ async fn gateway() -> Gateway {
 
 /// So many have been stopped, and this client is answered.
 async fn are_stopped(gateway: &mut Gateway, neighbour: &mut Client, times: usize) {
-    gateway.measures(FAILED, times as f64).await;
+    let stopped = timeout(PATIENCE, gateway.measures(FAILED, times as f64)).await;
+    assert!(stopped.is_ok(), "nobody is answered any more");
     assert_eq!(neighbour.ask("reply:here").await, "here");
     gateway
         .logged(&["ERROR", "plugin failed", "one event has led to 100 calls"])

@@ -196,6 +196,13 @@ fn act(connection: &Connection, wish: &str) -> Vec<Action> {
         "ask" => vec![Action::Forward(exchange(rest))],
         "report" => vec![Action::report(text("report"))],
         "again" => again(rest),
+        // Counts as far as it is told, which takes a while.
+        "burn" => {
+            for turn in 0..rest.parse::<u64>().unwrap_or(0) {
+                std::hint::black_box(turn);
+            }
+            reply("burned")
+        }
         "fact" => reply(format!("{:?}", connections::fact(first, second))),
         "topics" => reply(topics::of(&id).join(" ")),
         "count" => reply(topics::count(rest).to_string()),
