@@ -2,29 +2,31 @@
 //! was lost.
 //!
 //! They wait in a queue that is bounded in length and in bytes, and leave it at a bounded rate, a few at a time, so that ten
-//! thousand clients that go at once do not take PHP-FPM away from those that stay. A request that fails is retried with
+//! thousand clients that go at once do not take PHP-FPM away from those that stay; clients take turns by their network. A request that fails is retried with
 //! growing pauses, with the same `Idempotency-Key`, until it is answered or given up. The plugin is told the outcome once.
 //!
 //! The queue is in memory: its contents are lost if the process dies. `/connections` tells who is really connected.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+mod queue;
+mod retry;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use crate::actions::{self, Actions, Performed};
 use crate::backoff::pause;
 use crate::config::Closings;
 use crate::dispatch::{Dispatch, Step};
-use crate::message::{Exchange, Failure, Outcome};
+use crate::message::{Exchange, Failure, network};
+use queue::{Bounds, Entry, Queue};
+use retry::failure;
 
-/// Requests under way at a time.
-const IN_FLIGHT: usize = 4;
 /// The pause after the first try; each of the following is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
@@ -34,9 +36,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub struct CloseEvents {
     actions: Arc<Actions>,
     settings: ArcSwap<Closings>,
-    queue: Mutex<Queue>,
-    /// Something was added.
-    added: Notify,
+    state: Mutex<State>,
+    /// There may be something to send now.
+    changed: Notify,
     /// Nothing is waiting or under way.
     emptied: Notify,
     serial: AtomicU64,
@@ -54,25 +56,20 @@ impl Drop for Expected {
 }
 
 #[derive(Default)]
-struct Queue {
-    /// The one that is due first is on top.
-    waiting: BinaryHeap<Reverse<CloseEvent>>,
+struct State {
+    queue: Queue<CloseEvent>,
+    /// Requests, and what may lead to some.
     under_way: usize,
-    /// Of all that wait or are under way.
-    bytes: usize,
 }
 
 struct CloseEvent {
-    due: Instant,
+    serial: u64,
     since: Instant,
     tries: u32,
     /// The upstream of the connection's route.
     default: usize,
-    upstream: usize,
     exchange: Exchange,
     dispatch: Dispatch,
-    /// That it holds, the connection that has gone with it.
-    bytes: usize,
 }
 
 /// What a close event costs beside the bytes in it.
@@ -84,8 +81,8 @@ impl CloseEvents {
         Arc::new(Self {
             actions,
             settings: ArcSwap::from_pointee(settings),
-            queue: Mutex::default(),
-            added: Notify::new(),
+            state: Mutex::default(),
+            changed: Notify::new(),
             emptied: Notify::new(),
             serial: AtomicU64::new(0),
             is_unpaced: AtomicBool::new(false),
@@ -151,7 +148,12 @@ impl CloseEvents {
     }
 
     /// Queues a request. If that is impossible, gives the dispatch back, which has been told why.
-    fn add(&self, mut dispatch: Dispatch, default: usize, mut exchange: Exchange) -> Option<Dispatch> {
+    fn add(
+        self: &Arc<Self>,
+        mut dispatch: Dispatch,
+        default: usize,
+        mut exchange: Exchange,
+    ) -> Option<Dispatch> {
         let upstream = match actions::find(
             &self.actions.upstreams.load(),
             default,
@@ -164,59 +166,74 @@ impl CloseEvents {
             }
         };
         let bytes = exchange.size() + dispatch.size() + OVERHEAD;
-        let Closings {
-            max_waiting,
-            max_bytes,
-            ..
-        } = **self.settings.load();
-        let mut queue = self.lock();
-        let reached = if queue.waiting.len() >= max_waiting {
-            Some("max-waiting")
-        } else {
-            (queue.bytes + bytes > max_bytes).then_some("max-bytes")
-        };
-        if let Some(key) = reached {
-            let waiting = queue.waiting.len();
-            drop(queue);
-            self.actions.metrics.close_event("lost");
-            tracing::error!(
-                waiting,
-                "a close event is lost: too many wait already ([closings] {key})"
-            );
-            let text = format!("{waiting} requests wait already ({key})");
-            dispatch.answered(exchange.context, Err(Failure::Overloaded(text)));
-            return Some(dispatch);
-        }
-        queue.bytes += bytes;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         exchange
             .request
             .headers
-            .push(("idempotency-key".to_owned(), self.key()));
-        let now = Instant::now();
-        queue.waiting.push(Reverse(CloseEvent {
-            due: now,
-            since: now,
-            tries: 0,
-            default,
+            .push(("idempotency-key".to_owned(), self.key(serial)));
+        let client = dispatch
+            .client_address()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let entry = Entry {
             upstream,
-            exchange,
-            dispatch,
+            network: network(client),
             bytes,
-        }));
-        self.actions
-            .metrics
-            .close_events_waiting
-            .set(queue.waiting.len() as i64);
-        drop(queue);
-        self.added.notify_one();
-        None
+            item: CloseEvent {
+                serial,
+                since: Instant::now(),
+                tries: 0,
+                default,
+                exchange,
+                dispatch,
+            },
+        };
+        let settings = self.settings.load();
+        let bounds = Bounds {
+            entries: settings.max_waiting,
+            bytes: settings.max_bytes,
+        };
+        let mut state = self.lock();
+        let lost = state.queue.add(entry, bounds);
+        self.show(&state);
+        let waiting = state.queue.waiting();
+        drop(state);
+        self.changed.notify_one();
+        let mut own = None;
+        for (lost, key) in lost {
+            let is_own = lost.serial == serial;
+            let (dispatch, default) = self.lose(lost, key, waiting);
+            if is_own {
+                own = Some(dispatch);
+            } else {
+                // Not here: it could go on with the next one that is lost, and so on.
+                self.go_on_after(default, std::future::ready(dispatch));
+            }
+        }
+        own
+    }
+
+    /// A close event finds no room any more. Its plugin is told.
+    fn lose(&self, lost: CloseEvent, key: &'static str, waiting: usize) -> (Dispatch, usize) {
+        let CloseEvent {
+            mut dispatch,
+            default,
+            exchange,
+            ..
+        } = lost;
+        self.actions.metrics.close_event("lost");
+        tracing::error!(
+            waiting,
+            "a close event is lost: too many wait already ([closings] {key})"
+        );
+        let text = format!("{waiting} requests wait already ({key})");
+        dispatch.answered(exchange.context, Err(Failure::Overloaded(text)));
+        (dispatch, default)
     }
 
     /// A key that differs from those of any other run of the gateway.
-    fn key(&self) -> String {
+    fn key(&self, serial: u64) -> String {
         let began = self.actions.registry.started();
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         format!("close-{:x}-{serial:x}", began.as_millis())
     }
 
@@ -227,12 +244,8 @@ impl CloseEvents {
 
     /// Delivers close events, forever.
     pub async fn run(self: Arc<Self>) {
-        let permits = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut next = Instant::now();
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else {
-                return;
-            };
             let close_event = self.next().await;
             if !self.is_unpaced.load(Ordering::Relaxed) {
                 tokio::time::sleep_until(next.into()).await;
@@ -242,45 +255,43 @@ impl CloseEvents {
             tokio::spawn(async move {
                 close_events.deliver(close_event).await;
                 close_events.one_less();
-                drop(permit);
+                // Its upstream has a place for another.
+                close_events.changed.notify_one();
             });
         }
     }
 
-    /// Waits for the first one that is due.
-    async fn next(&self) -> CloseEvent {
+    /// Waits for the next one that may be sent.
+    async fn next(&self) -> Entry<CloseEvent> {
         loop {
-            let added = self.added.notified();
+            let changed = self.changed.notified();
             let due = {
-                let mut queue = self.lock();
-                let due = queue.waiting.peek().map(|Reverse(close_event)| close_event.due);
-                if due.is_some_and(|due| due <= Instant::now())
-                    && let Some(Reverse(close_event)) = queue.waiting.pop()
-                {
-                    queue.under_way += 1;
-                    self.actions
-                        .metrics
-                        .close_events_waiting
-                        .set(queue.waiting.len() as i64);
-                    return close_event;
+                let mut state = self.lock();
+                match state.queue.next(Instant::now()) {
+                    Ok(entry) => {
+                        state.under_way += 1;
+                        self.show(&state);
+                        return entry;
+                    }
+                    Err(due) => due,
                 }
-                due
             };
             match due {
-                None => added.await,
+                None => changed.await,
                 Some(due) => {
-                    let _ = tokio::time::timeout_at(due.into(), added).await;
+                    let _ = tokio::time::timeout_at(due.into(), changed).await;
                 }
             }
         }
     }
 
-    async fn deliver(self: &Arc<Self>, mut close_event: CloseEvent) {
+    async fn deliver(self: &Arc<Self>, mut entry: Entry<CloseEvent>) {
+        let close_event = &mut entry.item;
         // Cloned, since it may have to be sent again.
         let request = close_event.exchange.request.clone();
         let flow = close_event.dispatch.flow();
         let upstreams = self.actions.upstreams.load_full();
-        let outcome = upstreams.send(close_event.upstream, flow, request).await;
+        let outcome = upstreams.send(entry.upstream, flow, request).await;
         let is_late = close_event.since.elapsed() >= self.settings.load().retry_for;
         match failure(&outcome) {
             None => self.actions.metrics.close_event("delivered"),
@@ -297,28 +308,32 @@ impl CloseEvents {
                 tracing::debug!(cause, ?pause, "a close event will be sent again");
                 self.actions.metrics.close_event("retried");
                 close_event.tries += 1;
-                close_event.due = Instant::now() + pause;
-                self.lock().waiting.push(Reverse(close_event));
-                self.added.notify_one();
+                let mut state = self.lock();
+                state.queue.add_again(entry, Instant::now() + pause);
+                self.show(&state);
                 return;
             }
         }
+        self.lock().queue.done(entry.upstream, entry.bytes);
         let CloseEvent {
             mut dispatch,
             exchange,
             default,
-            bytes,
             ..
-        } = close_event;
-        self.lock().bytes -= bytes;
+        } = entry.item;
         dispatch.answered(exchange.context, outcome);
         self.begin(dispatch, default);
     }
 
+    fn show(&self, state: &State) {
+        let waiting = state.queue.waiting() as i64;
+        self.actions.metrics.close_events_waiting.set(waiting);
+    }
+
     /// How many are waiting or under way.
     pub fn count(&self) -> usize {
-        let queue = self.lock();
-        queue.waiting.len() + queue.under_way
+        let state = self.lock();
+        state.queue.waiting() + state.under_way
     }
 
     /// Waits until nothing is waiting or under way.
@@ -340,72 +355,7 @@ impl CloseEvents {
     }
 
     /// Nothing here leaves the queue half changed, so a panic elsewhere does not spoil it.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why a request must be sent again. A status below 500 counts as an answer, whatever it says; a request that cannot be sent
-/// at all will not do better the next time.
-fn failure(outcome: &Outcome) -> Option<String> {
-    match outcome {
-        Ok(response) if response.status >= 500 => Some(format!("status {}", response.status)),
-        Ok(_) | Err(Failure::TooLarge(_)) => None,
-        Err(Failure::Other(kind, _)) if kind == "bad-request" => None,
-        Err(failure) => Some(failure.to_string()),
-    }
-}
-
-impl PartialEq for CloseEvent {
-    fn eq(&self, other: &Self) -> bool {
-        self.due == other.due
-    }
-}
-
-impl Eq for CloseEvent {}
-
-impl PartialOrd for CloseEvent {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for CloseEvent {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.due.cmp(&other.due)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::{Payload, Response};
-
-    #[test]
-    fn what_php_has_answered_is_not_sent_again() {
-        let status = |status| {
-            Ok(Response {
-                status,
-                headers: Vec::new(),
-                body: Payload::Text("".into()),
-            })
-        };
-        for outcome in [
-            status(200),
-            status(404),
-            Err(Failure::TooLarge(String::new())),
-            Err(Failure::Other("bad-request".to_owned(), String::new())),
-        ] {
-            assert_eq!(failure(&outcome), None, "{outcome:?}");
-        }
-        for outcome in [
-            status(500),
-            status(503),
-            Err(Failure::Timeout(String::new())),
-            Err(Failure::Unreachable(String::new())),
-            Err(Failure::Other("bad-answer".to_owned(), String::new())),
-        ] {
-            assert!(failure(&outcome).is_some(), "{outcome:?}");
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

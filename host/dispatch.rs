@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -127,6 +128,12 @@ impl Dispatch {
     /// The flow that its requests belong to.
     pub fn flow(&self) -> Flow {
         self.event.flow()
+    }
+
+    /// The address of the client that the event is of.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        let connection = self.event.connection();
+        connection.map(|connection| connection.client_address)
     }
 
     /// Whether the plugin wants to be told the effects of the current actions.

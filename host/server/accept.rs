@@ -16,12 +16,12 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use tower_service::Service;
 
-use super::limits::counted;
 use super::proxies::Remote;
 use super::proxy_protocol::{HeaderError, read_header};
 use super::socket::Socket;
 use super::waiting::{Place, Waiting};
 use super::{Gateway, Role};
+use crate::message::network;
 
 /// The most bytes of a request's line and headers. More than that is refused with 431.
 const MAX_HEAD: usize = 32 * 1024;
@@ -113,7 +113,7 @@ impl Acceptor {
         let is_proxy = address.is_some_and(|address| settings.proxies.trusted.contains(address));
         let most = settings.limits.max_connections_per_address;
         self.waiting.enter(
-            address.map(counted),
+            address.map(network),
             most.filter(|_| !is_proxy && self.role != Role::Push),
         )
     }

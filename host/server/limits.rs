@@ -2,7 +2,7 @@
 //! plugin or PHP hears of them.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 
 use crate::config::ClientLimits;
+use crate::message::network;
 use crate::token_bucket::TokenBucket;
 
 /// Counts the clients that are connected, or about to be.
@@ -50,7 +51,7 @@ impl Limiter {
         address: IpAddr,
         now: Instant,
     ) -> Result<ClientPermit, Reached> {
-        let address = counted(address);
+        let address = network(address);
         let mut counts = self.lock();
         if counts.connections >= limits.max_connections {
             return Err(Reached::Connections);
@@ -79,14 +80,6 @@ impl Limiter {
     /// Nothing here leaves the counts half changed, so a panic elsewhere does not spoil them.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whoever has one IPv6 address usually has its whole /64 network.
-pub(super) fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Who has gone: plugins hear of each end once, with its code; and what they forward then reaches PHP, however long PHP is
 //! down.
 
+mod turns;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
