@@ -270,6 +270,8 @@ pub struct Upstream {
     pub breaker_failures: usize,
     /// How long that is the first time.
     pub breaker_pause: Duration,
+    /// What requests are signed with: the first. Empty means that they are not.
+    pub secrets: Vec<Secret>,
     /// FastCGI connections that are kept open. This is also the most that are open at all, and so the most requests under
     /// way. 0 keeps none.
     pub keep: usize,

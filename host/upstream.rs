@@ -6,6 +6,7 @@
 pub mod fastcgi;
 mod guard;
 mod http;
+mod own_headers;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,9 +20,8 @@ use crate::metrics::{Metrics, UpstreamMetrics};
 use fastcgi::FastCgi;
 use guard::{Guard, Pass};
 use http::{Http, HttpError};
+use own_headers::OwnHeaders;
 
-/// Tells the application when the gateway stops waiting for its answer: seconds since 1970, with milliseconds.
-const DEADLINE: &str = "aileron-deadline";
 /// The pause before the first retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause before a retry.
@@ -37,6 +37,7 @@ struct Upstream {
     timeout: Duration,
     retries: usize,
     guard: Guard,
+    own_headers: OwnHeaders,
     protocol: Protocol,
     metrics: UpstreamMetrics,
 }
@@ -176,6 +177,7 @@ impl Upstream {
             timeout: config.timeout,
             retries: config.retries,
             guard: Guard::new(&settings, &metrics),
+            own_headers: OwnHeaders::new(config.secrets.first()),
             protocol,
             metrics,
         })
@@ -235,7 +237,7 @@ impl Turn<'_> {
         } = self;
         let deadline = began + upstream.timeout;
         let left = deadline.saturating_duration_since(Instant::now());
-        set_deadline(&mut request, SystemTime::now() + left);
+        upstream.own_headers.set(&mut request, SystemTime::now(), left);
         let outcome = match timeout_at(deadline, upstream.exchange(&request, deadline)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::Timeout(format!(
@@ -255,39 +257,5 @@ impl Protocol {
             Self::Http(http) => http.send(request).await,
             Self::FastCgi(fastcgi) => fastcgi.send(request).await,
         }
-    }
-}
-
-/// Only the gateway knows how long it waits, so a header that a plugin has passed on from elsewhere is replaced.
-fn set_deadline(request: &mut Request, deadline: SystemTime) {
-    let since = deadline
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let text = format!("{}.{:03}", since.as_secs(), since.subsec_millis());
-    let headers = &mut request.headers;
-    headers.retain(|(name, _)| !name.eq_ignore_ascii_case(DEADLINE));
-    headers.push((DEADLINE.to_owned(), text));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Payload;
-
-    #[test]
-    fn the_deadline_is_the_gateway_s_own() {
-        let mut request = Request {
-            method: String::new(),
-            path: String::new(),
-            query: String::new(),
-            headers: vec![("Aileron-Deadline".to_owned(), "9999999999".to_owned())],
-            body: Payload::Text("".into()),
-        };
-        let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_110_000_007);
-        set_deadline(&mut request, deadline);
-        assert_eq!(
-            request.headers,
-            [("aileron-deadline".to_owned(), "1764110000.007".to_owned())]
-        );
     }
 }

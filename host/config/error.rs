@@ -221,7 +221,7 @@ fn without_userinfo(text: String) -> String {
 }
 
 /// The keys whose values are credentials.
-const SECRETS: [&str; 2] = ["token", "signature-key"];
+const SECRETS: [&str; 3] = ["token", "signature-key", "secret"];
 
 /// The parser speaks to programmers. Its terms are replaced by those of the documentation.
 const WORDS: [(&str, &str); 9] = [
@@ -251,6 +251,7 @@ mod tests {
         for (line, shown) in [
             ("token = [\"hunter2\", '']", "token = [\"*******\", '']"),
             ("signature-key=hunter2", "signature-key=*******"),
+            ("secret = 'hunter2'", "secret = '*******'"),
             ("token-env = \"NAME\"", "token-env = \"NAME\""),
             ("[push]", "[push]"),
         ] {

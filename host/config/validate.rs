@@ -168,6 +168,7 @@ impl Validator<'_> {
             breaker_failures: raw.breaker_failures,
             breaker_pause: raw.breaker_pause.get_ref().0,
             keep: raw.keep,
+            secrets: self.secrets("secret", raw.secret)?,
         })
     }
 

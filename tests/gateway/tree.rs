@@ -102,7 +102,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 20] = [
     ("ppp", &["server/proxy_protocol.rs"]),
     ("prometheus_client", &["metrics", "plugin/instance.rs"]),
     ("reqwest", &["upstream/http.rs"]),
-    ("ring", &["server/push/credentials.rs"]),
+    ("ring", &["server/push/credentials.rs", "upstream/own_headers.rs"]),
     ("rustls", &["server/tls.rs", "upstream/http.rs"]),
     ("sd_notify", &["service.rs"]),
     ("tokio_rustls", &["server/socket.rs", "server/tls.rs"]),

@@ -4,6 +4,8 @@
 /// An application that is not there is left alone for a while.
 mod circuit;
 pub(crate) mod guarded;
+/// What tells PHP that it is the gateway that asks.
+mod proof;
 /// More requests than PHP-FPM is to have.
 mod queue;
 /// What is sent again, and what is not.

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 pub struct Secret(String);
 
 impl Secret {
-    pub(in crate::config) fn new(text: String) -> Self {
+    pub(crate) fn new(text: String) -> Self {
         Self(text)
     }
 
@@ -24,6 +24,14 @@ impl Secret {
         self.0.as_bytes()
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.as_bytes())
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -131,7 +131,7 @@ impl Validator<'_> {
         })
     }
 
-    fn secrets(
+    pub(super) fn secrets(
         &self,
         what: &str,
         raw: Option<toml::Spanned<raw::Secrets>>,

@@ -55,6 +55,9 @@ impl Script {
             ("REMOTE_ADDR", "127.0.0.1"),
             ("REMOTE_PORT", "0"),
             ("SERVER_ADDR", "127.0.0.1"),
+            // No header becomes a variable of this name, so the browser of a web server in front of the same PHP cannot set
+            // it: PHP knows by it who asks.
+            ("AILERON_REQUEST", "1"),
         ];
         let mut encoded = Vec::new();
         let variables = variables

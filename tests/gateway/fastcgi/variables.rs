@@ -55,6 +55,7 @@ async fn php_is_told_about_the_request_as_by_a_web_server() {
         ("REMOTE_ADDR", "127.0.0.1"),
         ("REMOTE_PORT", "0"),
         ("SERVER_ADDR", "127.0.0.1"),
+        ("AILERON_REQUEST", "1"),
         ("SERVER_NAME", "example.org"),
         ("SERVER_PORT", "8443"),
         ("HTTP_HOST", "example.org:8443"),

@@ -1,6 +1,7 @@
 //! An nginx of a test's own: in front of a PHP-FPM, where it serves the scripts of `tests/php`, or of the gateway.
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -17,6 +18,11 @@ pub struct Nginx {
 impl Nginx {
     /// In front of PHP.
     pub async fn start(fpm: &Fpm) -> Self {
+        Self::start_with_root(fpm, &repository("tests/php")).await
+    }
+
+    /// The same for the scripts in another directory.
+    pub async fn start_with_root(fpm: &Fpm, root: &Path) -> Self {
         let server = format!(
             r#"
             root {root};
@@ -29,7 +35,7 @@ impl Nginx {
                 fastcgi_param CONTENT_LENGTH $content_length;
             }}
             "#,
-            root = repository("tests/php").display(),
+            root = root.display(),
             socket = fpm.listen(),
         );
         Self::serve(&server).await
