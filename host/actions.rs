@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::dispatch::{Dispatch, Step};
 use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response, excerpt};
 use crate::metrics::Metrics;
-use crate::registry::{Published, Publishing, Registry, SendError};
+use crate::registry::{PRESENCE, Published, Publishing, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
 
 /// Does the actions of plugins, with everything that they act upon.
@@ -55,7 +55,12 @@ impl Actions {
                 message,
                 except,
             } => {
-                let result = match registry.publish(&topic, &message, &except) {
+                let publishing = if topic.ends_with(PRESENCE) {
+                    Err(SendError::Presence)
+                } else {
+                    registry.publish(&topic, &message, &except)
+                };
+                let result = match publishing {
                     Ok(Publishing::Done(published)) => Ok(self.published(published)),
                     Ok(Publishing::Later(published)) => return self.later(published),
                     Err(cause) => Err(cause),
@@ -281,7 +286,9 @@ fn refusal(cause: SendError) -> Effect {
         SendError::NotFound => Effect::new("not-found"),
         SendError::Congested => Effect::new("congested"),
         SendError::TooLarge => Effect::new("too-large"),
-        SendError::Name | SendError::Topics | SendError::Attributes => Effect::refused(cause.to_string()),
+        SendError::Name | SendError::Presence | SendError::Topics | SendError::Attributes => {
+            Effect::refused(cause.to_string())
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod connection;
 mod excerpt;
+pub mod cookies;
 
 use std::fmt;
 use std::sync::Arc;

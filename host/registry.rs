@@ -143,6 +143,9 @@ pub enum SendError {
     /// A name that no topic or attribute can have.
     #[error("a name has 1 to 255 bytes, none of them a control character; `*` is everyone")]
     Name,
+    /// Only the gateway publishes there.
+    #[error("topics that end in `:presence` say who comes and goes; only the gateway publishes to them")]
+    Presence,
     /// The connection has as many topics as it may.
     #[error("the connection has as many topics as it may (max-topics)")]
     Topics,

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use super::ConnectionId;
 
+const COOKIE: &str = "cookie";
+
 /// What is known of a connection. Kept for each open connection, so it is kept small.
 #[derive(Debug)]
 pub struct Connection {
@@ -26,6 +28,8 @@ pub struct Connection {
     pub headers: Box<str>,
     /// The one that was agreed on; set before the connection opens.
     pub subprotocol: OnceLock<Box<str>>,
+    /// In place of the handshake's `cookie`, if the answer to it has set some; set before the connection opens.
+    pub cookies: OnceLock<Box<str>>,
     /// By name, sorted. Empty it costs no allocation.
     attributes: Mutex<Vec<(Box<str>, Box<str>)>>,
 }
@@ -55,17 +59,24 @@ impl Connection {
             query: query.into(),
             headers: headers.into(),
             subprotocol: OnceLock::new(),
+            cookies: OnceLock::new(),
             attributes: Mutex::default(),
         }
     }
 
     /// Bytes of the handshake that are kept.
     pub fn size(&self) -> usize {
-        self.id.len() + self.path.len() + self.query.len() + self.headers.len()
+        let cookies = self.cookies.get().map_or(0, |cookies| cookies.len());
+        self.id.len() + self.path.len() + self.query.len() + self.headers.len() + cookies
     }
 
     /// The first header of a name, which is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
+        if name == COOKIE
+            && let Some(cookies) = self.cookies.get()
+        {
+            return Some(cookies);
+        }
         self.headers
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
@@ -93,7 +104,10 @@ impl Connection {
         const HEADER: &str = "header.";
         let of_another_kind = |name: &String| (!name.starts_with(HEADER)).then(|| self.fact(name));
         let mut values: Vec<_> = names.iter().map(|name| of_another_kind(name).flatten()).collect();
-        for (header, value) in self.headers.lines().filter_map(|line| line.split_once(": ")) {
+        let set = self.cookies.get().map(|cookies| (COOKIE, &**cookies));
+        let headers = self.headers.lines().filter_map(|line| line.split_once(": "));
+        // The first of a name counts.
+        for (header, value) in set.into_iter().chain(headers) {
             for (name, known) in names.iter().zip(&mut values) {
                 let is_it =
                     name.len() == HEADER.len() + header.len() && name.strip_prefix(HEADER) == Some(header);
@@ -209,6 +223,15 @@ mod tests {
             .collect();
         let known: Vec<_> = facts.into_iter().filter(|(_, value)| value.is_some()).collect();
         assert_eq!(together, known);
+    }
+
+    #[test]
+    fn cookies_that_were_set_take_the_place_of_those_of_the_handshake() {
+        let connection = connection();
+        connection.cookies.set("s=2".into()).unwrap();
+        assert_eq!(connection.fact("header.cookie").as_deref(), Some("s=2"));
+        let names = ["header.cookie".to_owned()];
+        assert_eq!(connection.facts(&names), [("header.cookie", "s=2".into())]);
     }
 
     #[test]

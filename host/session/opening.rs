@@ -10,7 +10,7 @@ use crate::actions;
 use crate::close_events::Expected;
 use crate::dispatch::{Dispatch, Step, Verdict};
 use crate::message::{
-    Acceptance, Action, Connection, Effect, Event, Headers, Payload, Request, Response, excerpt,
+    Acceptance, Action, Connection, Effect, Event, Headers, Payload, Request, Response, cookies, excerpt,
 };
 use crate::registry::Registration;
 use crate::send_queue::SendQueue;
@@ -237,7 +237,7 @@ impl Drop for Opened {
     }
 }
 
-/// Settles the subprotocol of a connection by what plugins have accepted it with. Gives the headers for the answer.
+/// Settles the subprotocol and the cookies of a connection by what plugins have accepted it with. Gives the headers for the answer.
 fn agree(connection: &Connection, acceptances: Vec<Acceptance>) -> Headers {
     let mut all = Headers::new();
     let mut agreed = None;
@@ -257,6 +257,14 @@ fn agree(connection: &Connection, acceptances: Vec<Acceptance>) -> Headers {
     }
     if let Some(subprotocol) = agreed {
         let _ = connection.subprotocol.set(subprotocol.into());
+    }
+    // The browser has them from now on, but sends no further header on this connection.
+    let is_set = |(name, _): &&(String, String)| name == "set-cookie";
+    if all.iter().any(|header| is_set(&header)) {
+        let set = all.iter().filter(is_set).map(|(_, value)| value.as_str());
+        let before = connection.header("cookie").unwrap_or_default();
+        let cookies = cookies::after(before, set, &connection.path);
+        let _ = connection.cookies.set(cookies.into());
     }
     all
 }

@@ -57,6 +57,54 @@ async fn php_lets_in_greets_and_sets_a_cookie() {
 }
 
 #[tokio::test]
+async fn php_is_told_which_subprotocols_are_offered() {
+    let fpm = Fpm::start(2).await;
+    let gateway = gateway(&fpm, "").await;
+    let offers = [("sec-websocket-protocol", "chat.v1, chat.v2")];
+    let mut client = Client::try_connect(gateway.clients, "/ws?choose=1", &offers)
+        .await
+        .unwrap();
+    assert_eq!(client.headers["sec-websocket-protocol"], "chat.v2");
+    assert_eq!(client.ask("next").await, "next");
+}
+
+/// As in a browser: what `open` sets goes along with all that follows.
+#[tokio::test]
+async fn cookies_that_open_sets_count_from_then_on() {
+    let sessions = tempfile::tempdir().unwrap();
+    let pool = format!(
+        "php_admin_value[session.save_path] = {}",
+        sessions.path().display()
+    );
+    let fpm = Fpm::start_with(2, &pool).await;
+    let gateway = gateway(&fpm, "").await;
+    let cookies = [
+        "Set-Cookie: a=2; Path=/",
+        "Set-Cookie: b=; Max-Age=0",
+        "Set-Cookie: c=3; Path=/elsewhere",
+    ];
+    let mut client = connect(
+        &gateway,
+        serde_json::json!({"headers": cookies}),
+        &[("cookie", "a=1; b=1; d=4")],
+    )
+    .await
+    .unwrap();
+    assert_eq!(client.ask("HTTP_COOKIE").await, "d=4; a=2");
+
+    let mut client = Client::try_connect(gateway.clients, "/ws?begin=ann", &[])
+        .await
+        .unwrap();
+    assert!(
+        client.headers["set-cookie"]
+            .to_str()
+            .unwrap()
+            .starts_with("PHPSESSID=")
+    );
+    assert_eq!(client.ask("whoami").await, "ann");
+}
+
+#[tokio::test]
 async fn php_refuses_with_its_own_status_and_body() {
     let fpm = Fpm::start(2).await;
     let gateway = gateway(&fpm, "").await;

@@ -36,6 +36,13 @@ switch ($_POST['type'] ?? '') {
         break;
     case 'open': // the query is the wish
         parse_str($_POST['query'], $query);
+        if (isset($query['choose'])) {
+            header('Aileron-Subprotocol: ' . (in_array('chat.v2', $_POST['subprotocols'] ?? [], true) ? 'chat.v2' : 'none'));
+        }
+        if (isset($query['begin'])) {
+            session_start();
+            $_SESSION['user'] = $query['begin'];
+        }
         if (isset($query['session'])) {
             header('Aileron-Attribute: user=' . urlencode(user()));
         }

@@ -1,5 +1,7 @@
 //! What becomes of PHP's answer to `open`.
 
+use std::cell::Cell;
+
 use aileron_plugin::log::Level;
 use aileron_plugin::{Acceptance, Admission, Failure, Headers, Response};
 
@@ -29,6 +31,12 @@ pub fn decide(connection: &str, outcome: Result<Response, Failure>) -> (Admissio
 }
 
 fn accept(connection: &str, response: Response) -> (Admission, Vec<Note>) {
+    let mut notes = Vec::new();
+    if is_page(&response) && WARNED.with(|warned| !warned.replace(true)) {
+        let line = "PHP lets the client in with a web page and without any Aileron- header; does the script know \
+                    `type=open`? (logged once)";
+        notes.push((Level::Warn, line.to_owned()));
+    }
     let greeting = Some(response.body).filter(|body| !body.as_bytes().is_empty());
     let steering = steering::read(&response.headers, Some(connection), greeting);
     let acceptance = Acceptance {
@@ -36,7 +44,24 @@ fn accept(connection: &str, response: Response) -> (Admission, Vec<Note>) {
         headers: only(response.headers, &["set-cookie"]),
         actions: steering.actions,
     };
-    (Admission::Accept(acceptance), steering.notes)
+    notes.extend(steering.notes);
+    (Admission::Accept(acceptance), notes)
+}
+
+thread_local! {
+    /// Of this instance.
+    static WARNED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether it is what a browser would see, from a script that does not know what it was asked.
+fn is_page(response: &Response) -> bool {
+    let steers = response.headers.iter().any(|(name, _)| name.starts_with("aileron-"));
+    let body = response.body.as_bytes().trim_ascii_start();
+    let begins = |with: &str| {
+        body.get(..with.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
+    };
+    !steers && (begins("<!doctype html") || begins("<html"))
 }
 
 fn reject(response: Response) -> (Admission, Vec<Note>) {
@@ -121,6 +146,20 @@ mod tests {
         };
         let accepted = (Admission::Accept(acceptance), Vec::new());
         assert_eq!(decided(200, &headers, "welcome"), accepted);
+    }
+
+    #[test]
+    fn a_page_for_browsers_is_noticed_once() {
+        for (body, headers, count) in [
+            ("welcome", &[][..], 0),
+            (" <!DOCTYPE html><p>x", &[("aileron-subscribe", "a")], 0),
+            (" <!DOCTYPE html><p>x", &[], 1),
+            ("<html><p>x", &[], 0),
+        ] {
+            let (admission, notes) = decided(200, headers, body);
+            assert!(matches!(admission, Admission::Accept(_)));
+            assert_eq!(notes.len(), count, "{body}");
+        }
     }
 
     #[test]

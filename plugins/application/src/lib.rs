@@ -42,9 +42,10 @@ impl Lifecycle for Application {
 }
 
 impl Handshakes for Application {
-    fn on_open(connection: Connection, _request: Request) -> Admission {
+    fn on_open(connection: Connection, request: Request) -> Admission {
         if SETTINGS.with_borrow(|settings| settings.open) {
-            Admission::Ask(question::open(&connection))
+            let subprotocols = request.header("sec-websocket-protocol").unwrap_or_default();
+            Admission::Ask(question::open(&connection, subprotocols))
         } else {
             Admission::Next(Vec::new())
         }

@@ -22,15 +22,18 @@ pub const FACTS: [&str; 13] = [
     "header.x-forwarded-proto",
 ];
 
-/// Whether a client may connect.
-pub fn open(connection: &Connection) -> Exchange {
+/// Whether a client may connect. The subprotocols are those that it offers, as its handshake lists them.
+pub fn open(connection: &Connection, subprotocols: &str) -> Exchange {
     let path = connection.fact("path").unwrap_or_default();
     let query = connection.fact("query").unwrap_or_default();
-    ask(
-        Kind::Open,
-        connection,
-        &[("path", path.as_bytes()), ("query", query.as_bytes())],
-    )
+    let mut own = vec![("path", path.as_bytes()), ("query", query.as_bytes())];
+    let names = subprotocols.split(',').map(str::trim);
+    own.extend(
+        names
+            .filter(|name| !name.is_empty())
+            .map(|name| ("subprotocols[]", name.as_bytes())),
+    );
+    ask(Kind::Open, connection, &own)
 }
 
 /// What to answer to a message.
@@ -131,9 +134,15 @@ mod tests {
         let attributes = "&attributes%5Broom%5D=5&attributes%5Buser%5D=ann+b";
         for (exchange, kind, own, context) in [
             (
-                open(&connection),
+                open(&connection, ""),
                 "open",
                 "&path=%2Fws&query=token%3D1%26x%3D%2520",
+                "open",
+            ),
+            (
+                open(&connection, "chat.v2, chat.v1,"),
+                "open",
+                "&path=%2Fws&query=token%3D1%26x%3D%2520&subprotocols%5B%5D=chat.v2&subprotocols%5B%5D=chat.v1",
                 "open",
             ),
             (
@@ -183,6 +192,6 @@ mod tests {
             facts: Vec::new(),
         };
         let body = "type=open&client_id=a&path=&query=";
-        assert_eq!(open(&connection).request.body, Payload::Text(body.into()));
+        assert_eq!(open(&connection, "").request.body, Payload::Text(body.into()));
     }
 }

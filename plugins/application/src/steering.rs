@@ -8,7 +8,7 @@ use aileron_plugin::{
 };
 
 use crate::Note;
-use values::{attribute, closing, list, timer};
+use values::{attribute, closing, element, list, timer};
 
 /// What the headers of an answer come to.
 #[derive(Debug, PartialEq)]
@@ -71,12 +71,12 @@ struct Wishes {
 impl Wishes {
     fn add(&mut self, header: &str, value: &str) -> Result<(), &'static str> {
         match header {
-            "aileron-subscribe" => self.subscribe.push(value.to_owned()),
-            "aileron-unsubscribe" => self.unsubscribe.push(value.to_owned()),
+            "aileron-subscribe" => self.subscribe.push(element(value)?),
+            "aileron-unsubscribe" => self.unsubscribe.push(element(value)?),
             "aileron-attribute" => self.attributes.push(attribute(value)?),
             "aileron-timer" => self.timers.push(timer(value)?),
-            "aileron-publish" => self.publish.push(value.to_owned()),
-            "aileron-except" => self.except.push(value.to_owned()),
+            "aileron-publish" => self.publish.push(element(value)?),
+            "aileron-except" => self.except.push(element(value)?),
             "aileron-reply" if value == "no" => self.silent = true,
             "aileron-reply" => return Err("must be no"),
             "aileron-close" => self.close = Some(closing(value)?),

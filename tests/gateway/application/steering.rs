@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{connect, gateway, wish};
-use crate::support::{Client, Fpm, Frame, Gateway};
+use crate::support::{Client, Fpm, Frame, Gateway, repository};
 
 async fn client(gateway: &Gateway) -> Client {
     connect(gateway, serde_json::json!({}), &[]).await.unwrap()
@@ -124,4 +124,70 @@ async fn values_that_make_no_sense_are_logged_and_the_others_count() {
     gateway.logged(&["WARN", "must not be sent", "1006"]).await;
     client.send(&wish(&["Aileron-Publish: news"], "heard")).await;
     assert_eq!(client.text().await, "heard");
+}
+
+/// A name that comes from a user stays one name, whatever it has in it.
+#[tokio::test]
+async fn a_name_from_a_user_addresses_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("rooms.php");
+    let helper = repository("examples/php/aileron.php");
+    let text = format!(
+        "<?php require '{}'; use function Aileron\\steer;\n\
+         ['type' => $type, 'message' => $message] = $_POST + ['message' => ''];\n\
+         if ($type === 'server') {{ [$what, $room] = explode(':', $message, 2); steer($what, \"room.$room\", 'second'); }}\n\
+         echo $message;",
+        helper.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    let fpm = Fpm::start(2).await;
+    let upstream = fpm.upstream(script.to_str().unwrap());
+    let config = format!("[upstream]\n{upstream}[plugins]\nbuilt-in = \"application\"\n");
+    let gateway = Gateway::start(&config).await;
+    let mut bystander = gateway.connect().await;
+    let mut inside = gateway.connect().await;
+    let mut sender = gateway.connect().await;
+    for room in ["1, *", "*", "a%2C*, \u{e9}+&="] {
+        let subscribe = format!("Subscribe:{room}");
+        assert_eq!(inside.ask(&subscribe).await, subscribe);
+        let topics: Value = serde_json::from_str(&gateway.get("/topics").await.body).unwrap();
+        assert_eq!(topics[format!("room.{room}")], 1, "{topics}");
+        let publish = format!("Publish:{room}");
+        sender.send(&publish).await;
+        // Once by each of the two topics.
+        assert_eq!(inside.text().await, publish);
+        assert_eq!(inside.text().await, publish);
+    }
+    bystander.is_quiet().await;
+    sender.is_quiet().await;
+}
+
+#[tokio::test]
+async fn nobody_publishes_to_the_presence_of_a_topic() {
+    let fpm = Fpm::start(2).await;
+    let mut gateway = gateway(&fpm, "").await;
+    let mut watcher = client(&gateway).await;
+    assert_eq!(
+        watcher
+            .ask(&wish(&["Aileron-Subscribe: room:presence"], "in"))
+            .await,
+        "in"
+    );
+    let mut sender = client(&gateway).await;
+    for header in [
+        "Aileron-Publish: room:presence",
+        "Aileron-Publish: room%3Apresence",
+    ] {
+        sender.send(&wish(&[header], "forged")).await;
+    }
+    assert_eq!(sender.ask("next").await, "next");
+    gateway
+        .logged(&["WARN", "`publish` was not done", "only the gateway publishes"])
+        .await;
+    let push = gateway.push("topic=room:presence&message=forged").await;
+    assert!(
+        push.body.contains("refused") && push.body.contains(":presence"),
+        "{push:?}"
+    );
+    watcher.is_quiet().await;
 }

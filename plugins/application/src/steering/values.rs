@@ -11,6 +11,23 @@ pub fn list(value: &str) -> Vec<&str> {
         .collect()
 }
 
+/// An element of a list, which may be percent-encoded. So whatever a name has in it that comes from a user, a comma or the
+/// `*` of everyone, it stays one name.
+pub fn element(text: &str) -> Result<String, &'static str> {
+    const EXPECTED: &str = "a percent sign must begin an encoded byte, as by rawurlencode()";
+    if !text.contains('%') {
+        return Ok(text.to_owned());
+    }
+    // What has a meaning in a form has none here.
+    let form = format!("element={}", text.replace('&', "%26").replace('+', "%2B"));
+    let fields = form::decode(form.as_bytes()).map_err(|_| EXPECTED)?;
+    let [(_, bytes)] = <[_; 1]>::try_from(fields).map_err(|_| EXPECTED)?;
+    match String::from_utf8(bytes) {
+        Ok(name) if name == "*" => Err("an encoded * does not mean everyone"),
+        name => name.map_err(|_| "the name is not UTF-8"),
+    }
+}
+
 /// `user=ann`: the name, and the value unless it is forgotten.
 pub fn attribute(value: &str) -> Result<(String, Option<String>), &'static str> {
     const EXPECTED: &str = "must be NAME=VALUE, the value as by urlencode()";
@@ -37,7 +54,7 @@ pub fn timer(value: &str) -> Result<(String, Option<u32>), &'static str> {
     } else {
         Some(milliseconds(time).ok_or(EXPECTED)?)
     };
-    Ok((name.to_owned(), delay))
+    Ok((element(name)?, delay))
 }
 
 fn milliseconds(time: &str) -> Option<u32> {
@@ -68,6 +85,23 @@ mod tests {
     fn lists_have_commas() {
         assert_eq!(list("a, b,,c ,"), ["a", "b", "c"]);
         assert_eq!(list(""), [""; 0]);
+    }
+
+    #[test]
+    fn elements_may_be_encoded() {
+        for (text, name) in [
+            ("room.1", "room.1"),
+            ("*", "*"),
+            ("a+b&c=d", "a+b&c=d"),
+            ("room.1%2C%20%2A", "room.1, *"),
+            ("%C3%A9+%26%3d", "é+&="),
+            ("a&b%20c", "a&b c"),
+        ] {
+            assert_eq!(element(text).as_deref(), Ok(name), "{text}");
+        }
+        for text in ["%2A", "%2a", "50%", "%zz", "%ff"] {
+            assert!(element(text).is_err(), "{text}");
+        }
     }
 
     #[test]
