@@ -1,5 +1,9 @@
 //! The command: arguments, log, configuration, run, exit code.
 
+mod commands {
+    pub(crate) mod ask;
+}
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -41,7 +45,11 @@ struct Arguments {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Check configuration and plugins, and exit
-    Check,
+    Check {
+        /// Also connect, say something and go as a client would, and show what PHP answers
+        #[arg(long)]
+        ask: bool,
+    },
 }
 
 /// The arguments or the configuration are wrong (EX_USAGE of sysexits.h).
@@ -71,7 +79,7 @@ fn main() -> ExitCode {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), file = ?file.unwrap_or(Path::new("none")), "configuration read");
     match arguments.command {
-        Some(Command::Check) => check(&config),
+        Some(Command::Check { ask }) => check(&config, ask),
         None => match runtime() {
             Ok(runtime) => runtime.block_on(run(config, file, load)),
             Err(error) => fail(&error, 1),
@@ -195,7 +203,7 @@ fn in_a_line(error: &dyn std::error::Error) -> String {
 }
 
 /// Loads everything as a start would, and reports what it found.
-fn check(config: &Config) -> ExitCode {
+fn check(config: &Config, ask: bool) -> ExitCode {
     let plugins = match app::load_plugins(
         config,
         Arc::new(Registry::default()),
@@ -222,6 +230,14 @@ fn check(config: &Config) -> ExitCode {
                 println!("plugin {}: refused ({file}): {error}", report.name);
                 code = ExitCode::FAILURE;
             }
+        }
+    }
+    if ask {
+        match runtime().map(|runtime| runtime.block_on(commands::ask::ask(config, &plugins))) {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => code = ExitCode::FAILURE,
+            Ok(Err(error)) => return fail(&error, 1),
+            Err(error) => return fail(&error, 1),
         }
     }
     if code == ExitCode::SUCCESS {

@@ -7,6 +7,7 @@ mod excerpt;
 pub mod cookies;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,24 @@ pub type ConnectionId = Arc<str>;
 /// Whose requests share one turn when requests wait for an upstream.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub enum Flow {
-    /// Those of one connection, open or about to be.
-    Connection(ConnectionId),
+    /// Those of one connection, open or about to be, with the address of its client.
+    Connection(ConnectionId, IpAddr),
     /// Those of no connection that is there, by the kind of their event.
     Kind(&'static str),
+}
+
+impl Flow {
+    /// The network of the client, which may have many addresses of IPv6 and many connections. None: it is nobody's.
+    pub fn network(&self) -> Option<IpAddr> {
+        match self {
+            Self::Connection(_, IpAddr::V6(address)) => {
+                let network = address.to_bits() & (u128::MAX << 64);
+                Some(Ipv6Addr::from_bits(network).into())
+            }
+            Self::Connection(_, address) => Some(*address),
+            Self::Kind(_) => None,
+        }
+    }
 }
 
 /// A WebSocket message or an HTTP body.
@@ -437,7 +452,7 @@ impl Event {
             // It has a connection's name, but that connection has no other requests any more.
             Self::Close { .. } => Flow::Kind(self.kind()),
             event => match event.connection() {
-                Some(connection) => Flow::Connection(connection.id.clone()),
+                Some(connection) => Flow::Connection(connection.id.clone(), connection.client_address),
                 None => Flow::Kind(self.kind()),
             },
         }

@@ -4,6 +4,7 @@
 //! when a request may go out, and each request tells the application how long the gateway waits for the answer.
 
 pub mod fastcgi;
+mod foreign;
 mod guard;
 mod http;
 mod own_headers;
@@ -129,13 +130,16 @@ impl Upstreams {
 
 impl Upstream {
     fn new(config: &config::Upstream, metrics: &Metrics) -> Result<Self, UpstreamError> {
+        let metrics = metrics.upstream(&config.name);
         let fastcgi = |address, script: &String| {
             Protocol::FastCgi(FastCgi::new(fastcgi::Settings {
                 address,
                 script: script.clone(),
                 keep: config.keep,
                 max_answer: config.max_answer,
+                timeout: config.timeout,
                 name: Arc::from(config.name.as_str()),
+                metrics: metrics.clone(),
             }))
         };
         let protocol = match &config.url {
@@ -160,7 +164,6 @@ impl Upstream {
             Protocol::FastCgi(_) if (1..config.max_requests).contains(&config.keep) => (config.keep, "keep"),
             _ => (config.max_requests, "max-requests"),
         };
-        let metrics = metrics.upstream(&config.name);
         let settings = guard::Settings {
             name: &config.name,
             slots,
@@ -199,18 +202,19 @@ impl Upstream {
     }
 
     /// Tries until something was sent, all tries are used up, or there is no time for another.
-    async fn exchange(&self, request: &Request, deadline: Instant) -> Outcome {
+    async fn exchange(&self, request: &Request, deadline: Instant) -> Result<Response, Unanswered> {
         let mut tries = 0;
         loop {
-            let Unanswered { is_unsent, failure } = match self.protocol.send(request).await {
+            let unanswered = match self.protocol.send(request).await {
                 Ok(response) => return Ok(response),
                 Err(unanswered) => unanswered,
             };
             let before = u32::try_from(tries).unwrap_or(u32::MAX);
             let pause = pause(FIRST_PAUSE, before, LONGEST_PAUSE, fastrand::f64());
-            if !is_unsent || tries >= self.retries || Instant::now() + pause >= deadline {
-                return Err(failure);
+            if !unanswered.is_unsent || tries >= self.retries || Instant::now() + pause >= deadline {
+                return Err(unanswered);
             }
+            let failure = &unanswered.failure;
             tracing::debug!(upstream = self.name, %failure, ?pause, "nothing was sent; trying again");
             self.metrics.retries.inc();
             tries += 1;
@@ -238,14 +242,15 @@ impl Turn<'_> {
         let deadline = began + upstream.timeout;
         let left = deadline.saturating_duration_since(Instant::now());
         upstream.own_headers.set(&mut request, SystemTime::now(), left);
-        let outcome = match timeout_at(deadline, upstream.exchange(&request, deadline)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::Timeout(format!(
-                "no answer within {:?} (timeout)",
-                upstream.timeout
-            ))),
+        let end = match timeout_at(deadline, upstream.exchange(&request, deadline)).await {
+            Ok(end) => end,
+            Err(_) => {
+                let text = format!("no answer within {:?} (timeout)", upstream.timeout);
+                Err(Failure::Timeout(text).into())
+            }
         };
-        pass.end(&outcome);
+        pass.end(&end);
+        let outcome = end.map_err(|unanswered| unanswered.failure);
         upstream.count(began, outcome.as_ref().err());
         outcome
     }
@@ -253,9 +258,13 @@ impl Turn<'_> {
 
 impl Protocol {
     async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        match self {
+        let response = match self {
             Self::Http(http) => http.send(request).await,
             Self::FastCgi(fastcgi) => fastcgi.send(request).await,
+        }?;
+        match foreign::cause(&response) {
+            None => Ok(response),
+            Some(cause) => Err(Failure::Other("bad-answer".to_owned(), cause).into()),
         }
     }
 }

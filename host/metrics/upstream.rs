@@ -12,6 +12,7 @@ use super::Histograms;
 label!(ByUpstream { upstream });
 label!(UpstreamFailure { upstream, kind });
 label!(UpstreamRefusal { upstream, key });
+label!(UpstreamUnfinished { upstream, result });
 
 /// The metrics of all upstreams.
 pub(super) struct Upstreams {
@@ -23,11 +24,12 @@ pub(super) struct Upstreams {
     refusals: Family<UpstreamRefusal, Counter>,
     abandoned: Family<ByUpstream, Counter>,
     retries: Family<ByUpstream, Counter>,
+    unfinished: Family<UpstreamUnfinished, Counter>,
     circuit: Family<ByUpstream, Gauge>,
 }
 
 /// What one upstream counts.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct UpstreamMetrics {
     name: String,
     /// Requests that were asked for, whether sent or not.
@@ -46,6 +48,7 @@ pub struct UpstreamMetrics {
     pub circuit: Gauge,
     failures: Family<UpstreamFailure, Counter>,
     refusals: Family<UpstreamRefusal, Counter>,
+    unfinished: Family<UpstreamUnfinished, Counter>,
 }
 
 /// A request takes from a tenth of a millisecond to the time limit.
@@ -66,6 +69,7 @@ impl Default for Upstreams {
             refusals: Family::default(),
             abandoned: Family::default(),
             retries: Family::default(),
+            unfinished: Family::default(),
             circuit: Family::default(),
         }
     }
@@ -114,6 +118,11 @@ impl Upstreams {
             self.retries.clone(),
         );
         r.register(
+            "upstream_unfinished",
+            "Requests given up while their body was being sent, by what became of the rest: sent or cut",
+            self.unfinished.clone(),
+        );
+        r.register(
             "upstream_circuit",
             "State of the circuit breaker: 0 closed, 1 half-open, 2 open",
             self.circuit.clone(),
@@ -135,6 +144,7 @@ impl Upstreams {
             circuit: self.circuit.get_or_create_owned(&label),
             failures: self.failures.clone(),
             refusals: self.refusals.clone(),
+            unfinished: self.unfinished.clone(),
         }
     }
 }
@@ -156,5 +166,14 @@ impl UpstreamMetrics {
             key: key.to_owned(),
         };
         self.refusals.get_or_create(&label).inc();
+    }
+
+    /// Counts a request that was given up while it was being sent, by what became of the rest: `sent` or `cut`.
+    pub fn unfinished(&self, result: &str) {
+        let label = UpstreamUnfinished {
+            upstream: self.name.clone(),
+            result: result.to_owned(),
+        };
+        self.unfinished.get_or_create(&label).inc();
     }
 }

@@ -3,7 +3,8 @@
 //! The crate `fastcgi-client` 0.12 is not used because it sends the whole request before it reads (so that large
 //! bodies deadlock), collects answers without a limit, and has no pool of connections.
 //!
-//! Read in this order: [`Settings`] and [`FastCgi`] here, then `connection` (one exchange), `record` (the protocol),
+//! Read in this order: [`Settings`] and [`FastCgi`] here, then `connection` (one exchange), `whole` (one that is not
+//! cut off), `record` (the protocol),
 //! `params` and `response` (CGI), `stderr` and `fault` (what people read).
 
 mod connection;
@@ -12,15 +13,20 @@ mod params;
 mod record;
 mod response;
 mod stderr;
+mod whole;
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Unanswered;
 use crate::message::{Request, Response};
+use crate::metrics::UpstreamMetrics;
 use connection::{Connection, Outgoing};
 use fault::Fault;
 use params::Script;
@@ -42,8 +48,12 @@ pub struct Settings {
     pub keep: usize,
     /// The longest body of an answer, in bytes.
     pub max_answer: usize,
+    /// How long the rest of a request may take that nobody waits for any more.
+    pub timeout: Duration,
     /// The name of the upstream, for logs.
     pub name: Arc<str>,
+    /// Of the upstream.
+    pub metrics: UpstreamMetrics,
 }
 
 /// Where PHP-FPM listens.
@@ -67,13 +77,16 @@ impl fmt::Display for Address {
 /// A client of one PHP-FPM pool.
 #[derive(Debug)]
 pub struct FastCgi {
-    settings: Settings,
+    settings: Arc<Settings>,
     script: Script,
     /// One for each connection that may be open. None: connections are not kept, and not counted.
-    permits: Option<Semaphore>,
-    /// The one that was used last is taken first, so that FPM's warmest child gets the work.
-    idle: Mutex<Vec<Connection>>,
+    permits: Option<Arc<Semaphore>>,
+    /// In the order in which they became idle.
+    idle: Mutex<VecDeque<Connection>>,
 }
+
+/// The right to have a connection, if connections are counted: held until it is idle again or closed.
+type Permit = Option<Arc<OwnedSemaphorePermit>>;
 
 impl FastCgi {
     /// Does not connect yet.
@@ -81,56 +94,85 @@ impl FastCgi {
         let permits = settings.keep.min(Semaphore::MAX_PERMITS);
         Self {
             script: Script::new(&settings.script),
-            permits: (permits > 0).then(|| Semaphore::new(permits)),
+            permits: (permits > 0).then(|| Arc::new(Semaphore::new(permits))),
             idle: Mutex::default(),
-            settings,
+            settings: Arc::new(settings),
         }
     }
 
     /// Sends a request and reads the whole answer. With kept connections it waits until one is free.
     ///
-    /// There is no time limit here. Dropping the future closes the connection in use; PHP may go on running.
+    /// There is no time limit here. Dropping the future closes the connection in use, at once or when the rest of a request
+    /// that was begun is sent; PHP may go on running.
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
     pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        let outgoing = Outgoing::new(request, &self.script, self.permits.is_some())?;
-        // Held until the connection is idle again or closed. Nobody closes the semaphore, so there always is one.
-        let _permit = match &self.permits {
-            Some(permits) => permits.acquire().await.ok(),
+        let outgoing = Arc::new(Outgoing::new(request, &self.script, self.permits.is_some())?);
+        let permit = match &self.permits {
+            // Nobody closes the semaphore, so there always is one.
+            Some(permits) => permits.clone().acquire_owned().await.ok().map(Arc::new),
             None => None,
         };
-        self.exchange(&outgoing).await.map_err(|fault| Unanswered {
-            is_unsent: fault.is_unsent(),
-            failure: fault.describe(&self.settings),
-        })
+        self.exchange(&outgoing, &permit)
+            .await
+            .map_err(|fault| Unanswered {
+                is_unsent: fault.is_unsent(),
+                failure: fault.describe(&self.settings),
+            })
     }
 
-    async fn exchange(&self, outgoing: &Outgoing) -> Result<Response, Fault> {
+    async fn exchange(&self, outgoing: &Arc<Outgoing>, permit: &Permit) -> Result<Response, Fault> {
         if let Some(connection) = self.take_idle() {
-            match self.exchange_on(connection, outgoing).await {
+            match self.exchange_on(connection, outgoing, permit).await {
                 // FPM has closed it since it was checked.
                 Err(Fault::Unsent(_)) => {}
                 end => return end,
             }
         }
         let connection = Connection::open(&self.settings.address).await?;
-        self.exchange_on(connection, outgoing).await
+        self.exchange_on(connection, outgoing, permit).await
     }
 
-    async fn exchange_on(&self, connection: Connection, outgoing: &Outgoing) -> Result<Response, Fault> {
-        let (response, connection) = connection.exchange(outgoing, &self.settings).await?;
+    async fn exchange_on(
+        &self,
+        connection: Connection,
+        outgoing: &Arc<Outgoing>,
+        permit: &Permit,
+    ) -> Result<Response, Fault> {
+        let (response, connection) = if outgoing.is_long() {
+            let (outgoing, settings) = (outgoing.clone(), self.settings.clone());
+            whole::exchange(connection, outgoing, settings, permit.clone()).await?
+        } else {
+            connection.exchange(outgoing, &self.settings, pending()).await?
+        };
         self.idle().extend(connection);
         Ok(response)
     }
 
     /// An idle connection that FPM has not closed. Those that it has closed (it was restarted, a child has done its
     /// `pm.max_requests`) are dropped.
+    ///
+    /// A child that has answered may still be at work (`fastcgi_finish_request()`), and what is sent to it waits. So while
+    /// there is room for a further connection, none is taken, and then the one that has rested longest.
     fn take_idle(&self) -> Option<Connection> {
-        // Not checked under the lock: asking the kernel takes longer than anything else that needs it.
-        std::iter::from_fn(|| self.idle().pop()).find(Connection::is_quiet)
+        let permits = self.permits.as_ref()?;
+        loop {
+            let connection = {
+                let mut idle = self.idle();
+                // Those in use leave so many permits.
+                if idle.len() <= permits.available_permits() {
+                    return None;
+                }
+                idle.pop_front()?
+            };
+            // Not checked under the lock: asking the kernel takes longer than anything else that needs it.
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,11 +12,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::message::{Failure, Flow, Outcome};
+use super::Unanswered;
+use crate::message::{Failure, Flow, Response};
 use crate::metrics::UpstreamMetrics;
 use breaker::Permit;
 use circuit::Circuit;
 use slots::{Slot, Slots};
+
+/// How a request ended.
+type End = Result<Response, Unanswered>;
 
 /// The limits of one upstream.
 pub(super) struct Settings<'a> {
@@ -39,10 +43,11 @@ pub(super) struct Guard {
     patience: Duration,
 }
 
-/// Allows a request to be under way. Dropping it gives the slot back; if it is told the outcome before, the circuit learns
+/// Allows a request to be under way. Dropping it gives the slot back; if it is told the end before, the circuit learns
 /// from it.
 pub(super) struct Pass<'a> {
     guard: &'a Guard,
+    flow: Flow,
     permit: Permit,
     is_settled: bool,
     _slot: Slot<'a>,
@@ -75,11 +80,12 @@ impl Guard {
     pub(super) async fn enter(&self, flow: Flow) -> Result<Pass<'_>, Failure> {
         self.circuit.check()?;
         let until = Instant::now() + self.patience;
-        let slot = self.slots.take(flow, until).await?;
+        let slot = self.slots.take(flow.clone(), until).await?;
         // Checked again, since it may have opened meanwhile; and only a request with a slot may be the probe.
         let permit = self.circuit.admit()?;
         Ok(Pass {
             guard: self,
+            flow,
             permit,
             is_settled: false,
             _slot: slot,
@@ -106,13 +112,13 @@ fn late(settings: &Settings<'_>) -> Failure {
 
 impl Pass<'_> {
     /// The request has ended.
-    pub(super) fn end(mut self, outcome: &Outcome) {
-        self.settle(Some(outcome));
+    pub(super) fn end(mut self, end: &End) {
+        self.settle(Some(end));
     }
 
-    fn settle(&mut self, outcome: Option<&Outcome>) {
+    fn settle(&mut self, end: Option<&End>) {
         self.is_settled = true;
-        if let Some(why) = self.guard.circuit.settle(&self.permit, outcome) {
+        if let Some(why) = self.guard.circuit.settle(&self.permit, &self.flow, end) {
             self.guard.slots.send_away(&why);
         }
     }
@@ -147,7 +153,7 @@ mod tests {
     }
 
     fn flow(id: &str) -> Flow {
-        Flow::Connection(id.into())
+        Flow::Connection(id.into(), [127, 0, 0, 1].into())
     }
 
     #[tokio::test]
@@ -157,7 +163,8 @@ mod tests {
         let _other = guard.enter(flow("a")).await.ok().unwrap();
         let mut waits = Box::pin(guard.enter(flow("b")));
         assert!((&mut waits).now_or_never().is_none());
-        fails.end(&Err(Failure::Unreachable("nobody there".to_owned())));
+        let failure = Failure::Unreachable("nobody there".to_owned());
+        fails.end(&Err(failure.into()));
         for refused in [waits.await, guard.enter(flow("c")).await] {
             assert!(
                 matches!(refused, Err(Failure::Overloaded(text)) if text.contains("is open for")

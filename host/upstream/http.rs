@@ -63,6 +63,11 @@ impl Http {
             failure: self.failure(&e),
         })?;
         let status = answer.status().as_u16();
+        if status < 200 {
+            let url = &self.url;
+            let text = format!("{url} answered with status {status}, which is no end of a request");
+            return Err(Failure::Other("bad-answer".to_owned(), text).into());
+        }
         let headers = headers(answer.headers());
         let body = self.body(&mut answer).await?;
         Ok(Response {

@@ -91,7 +91,10 @@ mod tests {
             "aileron.signature",
         ];
         let deadline = ("aileron-deadline".to_owned(), "1764110010.007".to_owned());
-        assert_eq!(set(&OwnHeaders::new(None), &names), std::slice::from_ref(&deadline));
+        assert_eq!(
+            set(&OwnHeaders::new(None), &names),
+            std::slice::from_ref(&deadline)
+        );
 
         let others = set(
             &OwnHeaders::new(None),

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aileron::message::{Outcome, Payload, Request, Response};
+use aileron::metrics::Metrics;
 use aileron::upstream::fastcgi::{Address, FastCgi, Settings};
 
 use crate::support::{Fpm, PATIENCE, repository};
@@ -40,7 +41,9 @@ fn client_at(address: Address, script: &str, keep: usize, max_answer: usize) -> 
         script: script.display().to_string(),
         keep,
         max_answer,
+        timeout: PATIENCE,
         name: "php".into(),
+        metrics: Metrics::default().upstream("php"),
     })
 }
 

@@ -3,6 +3,8 @@
 
 /// An application that is not there is left alone for a while.
 mod circuit;
+/// Answers that the script did not write.
+mod foreign;
 pub(crate) mod guarded;
 /// What tells PHP that it is the gateway that asks.
 mod proof;
@@ -12,6 +14,8 @@ mod queue;
 mod retries;
 /// What PHP is told of the gateway's patience, and clients of failures.
 mod told;
+/// A request that was begun arrives whole.
+mod whole;
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -71,7 +75,7 @@ async fn connections_outlive_php_fpm_spoken_to_over_kept_connections() {
     survive_the_death_of_fpm(fpm, &upstream, &["no answer: unreachable: ", "fastcgi+unix://"]).await;
 }
 
-/// nginx answers in PHP-FPM's place: 502, which is no answer for a client.
+/// nginx answers in PHP-FPM's place, which is no answer for a client.
 #[tokio::test]
 async fn connections_outlive_php_fpm_behind_nginx() {
     let fpm = Fpm::start(4).await;
@@ -80,7 +84,10 @@ async fn connections_outlive_php_fpm_behind_nginx() {
     survive_the_death_of_fpm(
         fpm,
         &upstream,
-        &["the upstream failed with status 502", "502 Bad Gateway"],
+        &[
+            "no answer: bad-answer: the web server answered in place of PHP, with status 502",
+            "is php-fpm running",
+        ],
     )
     .await;
 }

@@ -17,6 +17,7 @@ match ($wish) {
     'long' => print str_repeat('x', (int) $argument),
     // Each byte becomes three where the answer must be text.
     'odd-long' => print str_repeat("\xff", (int) $argument),
+    'die' => [exec('kill -9 ' . getmypid()), sleep(10)],
     'length' => print strlen($argument),
     // Anything else comes back as it was.
     default => print $message,

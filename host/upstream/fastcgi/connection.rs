@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep_until};
 
 use super::fault::Fault;
 use super::params::{Script, put_params};
@@ -16,6 +17,14 @@ use super::stderr::Stderr;
 use super::{Address, Settings};
 use crate::message::{Failure, Request, Response};
 
+/// So many bytes leave at once, even on a connection that has just been made: the kernel takes them.
+const AT_ONCE: usize = 16 * 1024;
+/// What FPM writes to the log when it answers in place of a script: 404 or 403.
+const NOT_RUN: [&str; 3] = [
+    "Primary script unknown",
+    "has been denied (see security.limit_extensions)",
+    "Unable to open primary script",
+];
 /// The size of the read buffer, in bytes.
 const BUFFER: usize = 16 * 1024;
 
@@ -55,6 +64,11 @@ impl Outgoing {
             record::put_stdin_end(&mut head);
         }
         Ok(Self { keep, head, body })
+    }
+
+    /// Whether it may be cut off while it is sent.
+    pub(super) fn is_long(&self) -> bool {
+        self.head.len() + self.body.len() > AT_ONCE
     }
 
     /// Sends everything after the first `sent` bytes of the head.
@@ -100,21 +114,23 @@ impl Connection {
     }
 
     /// Sends a request and reads the answer to it. The connection comes back if it can be used again; otherwise, and
-    /// if the future is dropped, it is closed.
+    /// if the future is dropped, it is closed. When `gone` is done, nobody waits for the answer any more: it ends as soon as
+    /// the whole request is sent.
     pub(super) async fn exchange(
         mut self,
         outgoing: &Outgoing,
         settings: &Settings,
+        gone: impl Future<Output = ()>,
     ) -> Result<(Response, Option<Self>), Fault> {
         let buffer = &mut self.buffer;
         let (response, is_clean) = match &mut self.stream {
             Stream::Tcp(stream) => {
                 let (reader, writer) = stream.split();
-                exchange(reader, writer, buffer, outgoing, settings).await?
+                exchange(reader, writer, buffer, outgoing, settings, gone).await?
             }
             Stream::Unix(stream) => {
                 let (reader, writer) = stream.split();
-                exchange(reader, writer, buffer, outgoing, settings).await?
+                exchange(reader, writer, buffer, outgoing, settings, gone).await?
             }
         };
         Ok((response, (is_clean && outgoing.keep).then_some(self)))
@@ -135,14 +151,18 @@ async fn exchange(
     buffer: &mut BytesMut,
     outgoing: &Outgoing,
     settings: &Settings,
+    gone: impl Future<Output = ()>,
 ) -> Result<(Response, bool), Fault> {
     let sent = writer.write(&outgoing.head).await.map_err(Fault::Unsent)?;
     // Both at the same time from here on: PHP may answer before it has read the body, and would wait forever for a
     // gateway that reads only after it has sent everything.
     let mut sending = pin!(outgoing.send_rest(sent, writer));
     let mut receiving = pin!(receive(reader, buffer, settings));
+    let mut gone = pin!(gone);
     let mut is_sending = true;
     let mut is_sent = false;
+    // Set when nobody waits any more.
+    let mut until = None;
     loop {
         tokio::select! {
             biased;
@@ -152,6 +172,22 @@ async fn exchange(
                 let (response, is_read) = answer?;
                 return Ok((response, is_sent && is_read));
             }
+            () = &mut gone, if until.is_none() => until = Some(Instant::now() + settings.timeout),
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                settings.metrics.unfinished("cut");
+                let (upstream, address) = (&settings.name, &settings.address);
+                tracing::warn!(
+                    %upstream,
+                    "{address} took a part of a request and then nothing for a further {:?} (timeout); the rest is cut off, \
+                     and the script may run with a part of the body",
+                    settings.timeout
+                );
+                return Err(Fault::GivenUp);
+            }
+        }
+        if until.is_some() && !is_sending {
+            settings.metrics.unfinished(if is_sent { "sent" } else { "cut" });
+            return Err(Fault::GivenUp);
         }
     }
 }
@@ -183,7 +219,12 @@ async fn receive(
                 Part::End(ProtocolStatus::Complete) => {
                     let is_read = buffer.is_empty();
                     buffer.clear();
-                    return Ok((answer.finish()?, is_read));
+                    let response = answer.finish()?;
+                    if matches!(response.status, 403 | 404) && NOT_RUN.iter().any(|words| stderr.says(words))
+                    {
+                        return Err(Fault::NotRun(response.status));
+                    }
+                    return Ok((response, is_read));
                 }
                 Part::End(status) => return Err(Fault::Rejected(status)),
             }

@@ -21,6 +21,10 @@ pub(super) enum Fault {
     /// The status is not `Complete`.
     Rejected(ProtocolStatus),
     Unusable(Unusable),
+    /// FPM itself answered with this status: it did not run the script.
+    NotRun(u16),
+    /// Nobody waits for an answer any more.
+    GivenUp,
 }
 
 impl From<Malformed> for Fault {
@@ -43,7 +47,10 @@ impl Fault {
 
     pub(super) fn describe(self, settings: &Settings) -> Failure {
         let Settings {
-            address, max_answer, ..
+            address,
+            script,
+            max_answer,
+            ..
         } = settings;
         match self {
             Self::CannotConnect(error) => {
@@ -68,6 +75,15 @@ impl Fault {
                 Failure::Overloaded(format!("{address} says that it is overloaded"))
             }
             Self::Rejected(status) => bad_answer(format!("{address} rejected the request: {status:?}")),
+            Self::NotRun(403) => bad_answer(format!(
+                "php-fpm at {address} may not run `{script}` (`security.limit_extensions` of its pool names the endings \
+                 that it runs)"
+            )),
+            Self::NotRun(_) => bad_answer(format!(
+                "php-fpm at {address} finds no script `{script}` (`script` must be the absolute path as php-fpm sees it, \
+                 and its user must be allowed to read the file)"
+            )),
+            Self::GivenUp => Failure::Timeout(format!("nobody waits for the answer of {address} any more")),
             Self::Unusable(Unusable::TooLarge) => Failure::TooLarge(format!(
                 "the answer of {address} is over {max_answer} bytes (max-answer)"
             )),
@@ -145,7 +161,9 @@ mod tests {
                 script: String::new(),
                 keep: 0,
                 max_answer: 0,
+                timeout: std::time::Duration::ZERO,
                 name: "php".into(),
+                metrics: crate::metrics::Metrics::default().upstream("php"),
             };
             let failure = Fault::CannotConnect(Error::from_raw_os_error(number)).describe(&settings);
             assert_eq!(

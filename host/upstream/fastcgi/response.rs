@@ -143,7 +143,8 @@ fn is_token(name: &[u8]) -> bool {
 fn parse_status(value: &str) -> Result<u16, Unusable> {
     let digits = value.split_once(' ').map_or(value, |(digits, _)| digits);
     match digits.parse() {
-        Ok(status @ 100..=599) if digits.len() == 3 => Ok(status),
+        // 1xx would be followed by another answer, which CGI cannot send.
+        Ok(status @ 200..=599) if digits.len() == 3 => Ok(status),
         _ => Err(Unusable::Bad(format!(
             "`{}` is not a status",
             excerpt(value.as_bytes())
@@ -190,6 +191,7 @@ mod tests {
             ("Location: /x", Some(302)),
             ("Location: /x\r\nStatus: 201 Created", Some(201)),
             ("Status: 99", None),
+            ("Status: 101 Switching Protocols", None),
             ("Status: 0200", None),
             ("Status: 600", None),
             ("Status: x", None),

@@ -27,6 +27,13 @@ impl<F: FnMut(&str)> Stderr<F> {
         }
     }
 
+    /// Whether these words are in it.
+    pub(super) fn says(&self, words: &str) -> bool {
+        self.text
+            .windows(words.len())
+            .any(|window| window == words.as_bytes())
+    }
+
     /// Adds what has arrived, as far as there is room.
     pub(super) fn push(&mut self, piece: &[u8]) {
         let room = MAX_LINES * MAX_LINE - self.text.len();

@@ -1,6 +1,8 @@
 //! When to ask an application that fails again and again: the circuit breaker, with half-open probes. Pure: no I/O, and time
 //! and chance are arguments.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::backoff::pause;
@@ -9,10 +11,12 @@ use crate::backoff::pause;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Breaker {
-    /// Consecutive failures that open it; 0 for never.
+    /// Consecutive failures that open it, see [`Sign`]; 0 for never.
     max_failures: usize,
     first_pause: Duration,
     state: State,
+    /// The networks of the clients whose requests have failed since there was a sign of life; none for those of nobody.
+    clients: HashSet<Option<IpAddr>>,
     /// How often it has opened since it was closed.
     openings: u32,
     /// Grows with each opening: failures of what was let through before it no longer count.
@@ -45,7 +49,10 @@ pub(super) enum Denied {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
     Life,
-    Failure,
+    /// It is not there.
+    Absent,
+    /// It was there, and failed on what it got from this network. Perhaps only that client makes it fail, so it counts once.
+    Broken(Option<IpAddr>),
     Nothing,
 }
 
@@ -66,6 +73,7 @@ impl Breaker {
             max_failures,
             first_pause,
             state: State::Closed { failures: 0 },
+            clients: HashSet::new(),
             openings: 0,
             era: 0,
         }
@@ -101,22 +109,32 @@ impl Breaker {
         match (sign, self.state) {
             (Sign::Life, before) => {
                 self.state = State::Closed { failures: 0 };
+                self.clients.clear();
                 self.openings = 0;
                 (!matches!(before, State::Closed { .. })).then_some(Change::Closed)
             }
-            (Sign::Failure, State::Closed { failures }) if is_current => {
-                let failures = failures + 1;
+            (Sign::Absent | Sign::Broken(_), State::Closed { failures }) if is_current => {
+                let is_counted = match sign {
+                    // As many clients as would open it are enough to remember.
+                    Sign::Broken(client) => {
+                        self.clients.len() < self.max_failures && self.clients.insert(client)
+                    }
+                    _ => true,
+                };
+                let failures = failures + usize::from(is_counted);
                 self.state = State::Closed { failures };
                 let opens = self.max_failures > 0 && failures >= self.max_failures;
                 opens.then(|| self.open(false, now, chance))
             }
-            (Sign::Failure, State::Probing) if is_current => Some(self.open(true, now, chance)),
+            (Sign::Absent | Sign::Broken(_), State::Probing) if is_current => {
+                Some(self.open(true, now, chance))
+            }
             // The probe proved nothing; the next request becomes one.
             (Sign::Nothing, State::Probing) if is_current => {
                 self.state = State::Open { until: now };
                 None
             }
-            (Sign::Failure | Sign::Nothing, _) => None,
+            (Sign::Absent | Sign::Broken(_) | Sign::Nothing, _) => None,
         }
     }
 

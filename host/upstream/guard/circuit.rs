@@ -3,8 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::End;
 use super::breaker::{Breaker, Change, Denied, Permit, Sign};
-use crate::message::{Failure, Outcome};
+use crate::message::{Failure, Flow};
 use crate::metrics::UpstreamMetrics;
 
 pub(super) struct Circuit {
@@ -47,14 +48,14 @@ impl Circuit {
         result.map_err(|denied| self.refuse(&state, &denied))
     }
 
-    /// Takes a permit back, with the outcome of the request; none if it was abandoned. If that opens the circuit, gives the
+    /// Takes a permit back, with the end of the request; none if it was abandoned. If that opens the circuit, gives the
     /// failure for the requests that wait.
-    pub(super) fn settle(&self, permit: &Permit, outcome: Option<&Outcome>) -> Option<Failure> {
+    pub(super) fn settle(&self, permit: &Permit, flow: &Flow, end: Option<&End>) -> Option<Failure> {
         let mut state = self.lock();
         let now = Instant::now();
         let change = state
             .breaker
-            .settle(permit, sign(outcome), now, fastrand::f64())?;
+            .settle(permit, sign(flow, end), now, fastrand::f64())?;
         self.metrics.circuit.set(state.breaker.level());
         let upstream = &*self.name;
         match change {
@@ -63,8 +64,8 @@ impl Circuit {
                 None
             }
             Change::Opened { pause, again } => {
-                state.cause = match outcome {
-                    Some(Err(failure)) => failure.to_string(),
+                state.cause = match end {
+                    Some(Err(unanswered)) => unanswered.failure.to_string(),
                     _ => String::new(),
                 };
                 let (cause, pause) = (&*state.cause, rounded(pause));
@@ -109,11 +110,17 @@ impl Circuit {
 
 /// An application that is not there or does not answer fails; one that answers, whatever it says, lives. Other errors say
 /// nothing about it, and neither does an abandoned request.
-fn sign(outcome: Option<&Outcome>) -> Sign {
-    match outcome {
-        Some(Ok(_) | Err(Failure::TooLarge(_))) => Sign::Life,
-        Some(Err(Failure::Unreachable(_) | Failure::Timeout(_))) => Sign::Failure,
-        Some(Err(Failure::Overloaded(_) | Failure::Other(..))) | None => Sign::Nothing,
+fn sign(flow: &Flow, end: Option<&End>) -> Sign {
+    let unanswered = match end {
+        Some(Ok(_)) => return Sign::Life,
+        Some(Err(unanswered)) => unanswered,
+        None => return Sign::Nothing,
+    };
+    match unanswered.failure {
+        Failure::TooLarge(_) => Sign::Life,
+        Failure::Unreachable(_) if unanswered.is_unsent => Sign::Absent,
+        Failure::Unreachable(_) | Failure::Timeout(_) => Sign::Broken(flow.network()),
+        Failure::Overloaded(_) | Failure::Other(..) => Sign::Nothing,
     }
 }
 
@@ -133,8 +140,12 @@ mod tests {
         let circuit = Circuit::new("php", 1, Duration::from_secs(3600), metrics);
         circuit.check().unwrap();
         let permit = circuit.admit().unwrap();
-        let outcome = Err(Failure::Timeout("no answer within 10s".to_owned()));
-        assert!(circuit.settle(&permit, Some(&outcome)).is_some());
+        let failure = Failure::Timeout("no answer within 10s".to_owned());
+        assert!(
+            circuit
+                .settle(&permit, &Flow::Kind("push"), Some(&Err(failure.into())))
+                .is_some()
+        );
         let Err(Failure::Overloaded(text)) = circuit.check() else {
             panic!("it is open");
         };

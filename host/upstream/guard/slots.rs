@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn flow(id: &str) -> Flow {
-        Flow::Connection(id.into())
+        Flow::Connection(id.into(), [127, 0, 0, 1].into())
     }
 
     #[tokio::test]

@@ -96,15 +96,36 @@ async fn there_are_never_more_connections_than_are_kept() {
 }
 
 #[tokio::test]
-async fn the_connection_used_last_is_used_next() {
+async fn the_connection_that_has_rested_longest_is_used_next() {
     let fpm = Fpm::start(3).await;
     let client = Arc::new(client(&fpm, "pid.php", 3));
-    assert_eq!(answers(&client, 3, "wait=50").await.len(), 3);
     let mut children = BTreeSet::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         children.extend(answers(&client, 1, "").await);
     }
-    assert_eq!(children.len(), 1);
+    assert_eq!(children.len(), 3, "while there is room, a new one is made");
+    children.clear();
+    for _ in 0..3 {
+        children.extend(answers(&client, 1, "").await);
+    }
+    assert_eq!(children.len(), 3);
+    assert_eq!(fpm.connections(), 3);
+}
+
+/// As Laravel and Symfony do with every request: the child works on when the client has its answer.
+#[tokio::test]
+async fn a_child_that_is_still_at_work_keeps_nobody_waiting() {
+    let fpm = Fpm::start(2).await;
+    let client = Arc::new(client(&fpm, "finish.php", 2));
+    let started = Instant::now();
+    let busy = answers(&client, 1, "work=10").await;
+    let other = answers(&client, 1, "").await;
+    assert!(busy.is_disjoint(&other), "{busy:?} {other:?}");
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]

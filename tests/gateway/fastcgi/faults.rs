@@ -37,13 +37,22 @@ async fn error_text_goes_to_the_log_and_not_into_the_answer() {
 }
 
 #[tokio::test]
-async fn a_missing_script_is_fpm_s_404() {
+async fn what_fpm_says_without_running_the_script_is_no_answer() {
     let (log, _guard) = Log::capture();
-    let fpm = Fpm::start(1).await;
-    let client = client(&fpm, "no-such-file.php", 1);
-    for _ in 0..2 {
-        let response = answer(&client, &get("")).await;
-        assert_eq!((response.status, text(&response)), (404, "File not found.\n"));
+    let fpm = Fpm::start_with(1, "security.limit_extensions = .php").await;
+    let text = fpm.dir().join("a.txt");
+    std::fs::write(&text, "hello").unwrap();
+    for (script, words) in [
+        ("no-such-file.php", "finds no script"),
+        (text.to_str().unwrap(), "`security.limit_extensions`"),
+    ] {
+        let client = client(&fpm, script, 1);
+        for _ in 0..2 {
+            let failure = ask(&client, &get("")).await.unwrap_err();
+            assert_eq!(failure.kind(), "bad-answer");
+            let text = failure.to_string();
+            assert!(text.contains(words) && text.contains(script), "{text}");
+        }
     }
     assert!(
         log.lines()[0].ends_with("Primary script unknown"),

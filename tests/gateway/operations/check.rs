@@ -5,7 +5,7 @@ use std::process::Output;
 use tempfile::TempDir;
 
 use super::good_plugin;
-use crate::support::command;
+use crate::support::{Fpm, command};
 
 /// 64 is for what the configuration says, 1 for what it leads to.
 const BAD_CONFIGURATION: i32 = 64;
@@ -137,4 +137,43 @@ fn a_plugin_that_is_broken_is_named_and_the_others_are_still_checked() {
 fn a_setting_that_the_built_in_plugin_does_not_know_is_refused() {
     Tree::new("[plugins.config.default]\nrelay-erors = true")
         .is_refused(BAD_PLUGINS, &["built-in plugin", "relay-erors", "relay-errors"]);
+}
+
+#[tokio::test]
+async fn php_is_asked_and_what_it_answers_is_shown() {
+    let fpm = Fpm::start(1).await;
+    for (script, code, texts) in [
+        (
+            "application.php",
+            0,
+            &[
+                "/ws, open: status 200, 0 bytes",
+                "/ws, server: status 200, 13 bytes: \"aileron-check\"",
+                "/ws, close: status 200",
+                ", aileron-publish: closings",
+                "configuration and plugins are good",
+            ][..],
+        ),
+        (
+            "no-such-file.php",
+            1,
+            &[
+                "/ws, open: no answer: bad-answer: php-fpm at",
+                "/ws, server: no answer",
+                "finds no script",
+            ],
+        ),
+    ] {
+        let config = format!(
+            "[upstream]\n{}[plugins]\nbuilt-in = \"application\"\n",
+            fpm.upstream(script)
+        );
+        let tree = Tree::new(&config);
+        let Output { status, stdout, .. } = command(tree.0.path()).args(["check", "--ask"]).output().unwrap();
+        let said = String::from_utf8(stdout).unwrap();
+        assert_eq!(status.code(), Some(code), "{said}");
+        for text in texts {
+            assert!(said.contains(text), "{text} is not in: {said}");
+        }
+    }
 }

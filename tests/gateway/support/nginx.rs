@@ -125,6 +125,21 @@ impl Nginx {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Sends a signal by name to it and its workers.
+    pub fn signal_all(&self, name: &str) {
+        self.process.signal_group(name);
+    }
+
+    /// Changes its configuration, and waits until that is in force.
+    pub async fn change(&mut self, from: &str, to: &str) {
+        let file = self.dir.path().join("nginx.conf");
+        let config = std::fs::read_to_string(&file).unwrap();
+        assert!(config.contains(from));
+        std::fs::write(&file, config.replace(from, to)).unwrap();
+        self.stop().await;
+        self.restart().await;
+    }
+
     pub async fn stop(&mut self) {
         self.process.signal("TERM");
         self.process.exit_code().await;

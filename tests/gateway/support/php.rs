@@ -45,11 +45,17 @@ impl Fpm {
             ""
         };
         let path = dir.path().display();
+        // The first value counts.
+        let errors = if pool.contains("[display_errors]") {
+            ""
+        } else {
+            "php_admin_flag[display_errors] = off\n"
+        };
         let config = format!(
             "[global]\ndaemonize = no\nerror_log = {path}/fpm.log\n\
              [www]\nlisten = {listen}\nlisten.backlog = 4096\n{user}pm = static\n\
              pm.max_children = {children}\nphp_admin_value[post_max_size] = 64M\n\
-             php_admin_flag[display_errors] = off\n{pool}\n"
+             {errors}{pool}\n"
         );
         std::fs::write(dir.path().join("fpm.conf"), config).unwrap();
         let process = spawn(dir.path());

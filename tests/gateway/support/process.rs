@@ -73,8 +73,17 @@ impl Process {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
+        self.send(name, &self.id().to_string());
+    }
+
+    /// Sends a signal by name to it and all that it has started.
+    pub fn signal_group(&self, name: &str) {
+        self.send(name, &format!("-{}", self.id()));
+    }
+
+    fn send(&self, name: &str, to: &str) {
         let sent = Command::new("kill")
-            .args(["-s", name, &self.id().to_string()])
+            .args(["-s", name, "--", to])
             .status()
             .unwrap();
         assert!(sent.success(), "{} is gone", self.name);

@@ -106,3 +106,32 @@ async fn without_a_circuit_breaker_each_request_is_tried() {
     php.fpm.restart().await;
     assert_eq!(client.ask("after").await, "after");
 }
+
+/// PHP dies of what one client sends, on as many connections as it likes. That is no reason to refuse the others.
+#[tokio::test]
+async fn a_client_whose_messages_kill_php_opens_no_circuit_for_others() {
+    let fpm = Fpm::start(2).await;
+    let upstream = fpm.upstream("frames.php");
+    let gateway = Gateway::start(&format!("[upstream]\nbreaker-failures = 5\n{upstream}")).await;
+    let mut killers = Vec::new();
+    for _ in 0..25 {
+        killers.push(gateway.connect().await);
+    }
+    for killer in &mut killers {
+        killer.send("die").await;
+    }
+    gateway.measures(UNREACHABLE, 25.0).await;
+    assert_eq!(gateway.metric(CIRCUIT).await, 0.0);
+    assert_eq!(gateway.count_logged(&["circuit opened"]), 0);
+
+    // From as many places as it takes, it is PHP that is ill.
+    let addresses = (0..5).map(|n| format!("192.0.2.{n}")).collect::<Vec<_>>();
+    for address in &addresses {
+        let mut client = Client::try_connect(gateway.clients, "/ws", &[("x-forwarded-for", address)])
+            .await
+            .unwrap();
+        client.send("die").await;
+        killers.push(client);
+    }
+    gateway.logged_times(1, &["circuit opened"]).await;
+}

@@ -1,9 +1,13 @@
 //! Exchanges with an application that is played by the test: outcomes that PHP-FPM itself rarely shows.
 
+use std::future::pending;
+use std::time::Duration;
+
 use tokio::io::{DuplexStream, duplex, split};
 
 use super::*;
 use crate::message::Payload;
+use crate::metrics::Metrics;
 
 const OK: &[u8] = b"\x01\x06\0\x01\0\x0a\0\0X: y\n\nbody\x01\x03\0\x01\0\x08\0\0\0\0\0\0\0\0\0\0";
 
@@ -13,7 +17,9 @@ fn settings() -> Settings {
         script: "/index.php".to_owned(),
         keep: 0,
         max_answer: 1000,
+        timeout: Duration::from_secs(10),
         name: "php".into(),
+        metrics: Metrics::default().upstream("php"),
     }
 }
 
@@ -30,7 +36,15 @@ fn outgoing(body: Vec<u8>) -> Outgoing {
 
 async fn talk(stream: DuplexStream, body: Vec<u8>) -> Result<(Response, bool), Fault> {
     let (reader, writer) = split(stream);
-    exchange(reader, writer, &mut BytesMut::new(), &outgoing(body), &settings()).await
+    exchange(
+        reader,
+        writer,
+        &mut BytesMut::new(),
+        &outgoing(body),
+        &settings(),
+        pending(),
+    )
+    .await
 }
 
 /// The outcome for an application that sends these bytes, then closes.

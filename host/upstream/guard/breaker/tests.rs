@@ -42,32 +42,47 @@ fn opened(seconds: u64, again: bool) -> Option<Change> {
 fn it_opens_after_failures_in_a_row() {
     let mut clocked = Clocked::new(3);
     for sign in [
-        Sign::Failure,
-        Sign::Failure,
+        Sign::Absent,
+        Sign::Absent,
         Sign::Life,
-        Sign::Failure,
+        Sign::Absent,
         Sign::Nothing,
-        Sign::Failure,
+        Sign::Absent,
     ] {
         assert_eq!(clocked.end(sign), None);
     }
-    assert_eq!(clocked.end(Sign::Failure), opened(1, false));
+    assert_eq!(clocked.end(Sign::Absent), opened(1, false));
     assert_eq!(clocked.breaker.level(), 2);
     assert_eq!(clocked.admit(), Err(Denied::Open(SECOND)));
+}
+
+#[test]
+fn what_fails_on_one_client_alone_counts_once() {
+    let mut clocked = Clocked::new(3);
+    let client = |n: u8| Sign::Broken(Some([192, 0, 2, n].into()));
+    for _ in 0..100 {
+        assert_eq!(clocked.end(client(1)), None);
+    }
+    assert_eq!(clocked.end(client(2)), None);
+    assert_eq!(clocked.end(Sign::Life), None);
+    for n in [1, 2, 1, 2] {
+        assert_eq!(clocked.end(client(n)), None);
+    }
+    assert_eq!(clocked.end(client(3)), opened(1, false));
 }
 
 #[test]
 fn zero_switches_it_off() {
     let mut clocked = Clocked::new(0);
     for _ in 0..1000 {
-        assert_eq!(clocked.end(Sign::Failure), None);
+        assert_eq!(clocked.end(Sign::Absent), None);
     }
 }
 
 #[test]
 fn one_probe_at_a_time_goes_through_after_the_pause() {
     let mut clocked = Clocked::new(1);
-    assert_eq!(clocked.end(Sign::Failure), opened(1, false));
+    assert_eq!(clocked.end(Sign::Absent), opened(1, false));
     clocked.now += SECOND;
     let probe = clocked.admit().unwrap();
     assert_eq!(clocked.breaker.level(), 1);
@@ -80,20 +95,20 @@ fn one_probe_at_a_time_goes_through_after_the_pause() {
 #[test]
 fn pauses_double_up_to_a_bound_and_begin_anew_after_life() {
     let mut clocked = Clocked::new(1);
-    assert_eq!(clocked.end(Sign::Failure), opened(1, false));
+    assert_eq!(clocked.end(Sign::Absent), opened(1, false));
     for seconds in [2, 4, 8, 16, 30, 30] {
         clocked.now += LONGEST_PAUSE;
-        assert_eq!(clocked.end(Sign::Failure), opened(seconds, true));
+        assert_eq!(clocked.end(Sign::Absent), opened(seconds, true));
     }
     clocked.now += LONGEST_PAUSE;
     assert_eq!(clocked.end(Sign::Life), Some(Change::Closed));
-    assert_eq!(clocked.end(Sign::Failure), opened(1, false));
+    assert_eq!(clocked.end(Sign::Absent), opened(1, false));
 }
 
 #[test]
 fn a_probe_that_proves_nothing_is_followed_by_the_next() {
     let mut clocked = Clocked::new(1);
-    clocked.end(Sign::Failure);
+    clocked.end(Sign::Absent);
     clocked.now += SECOND;
     assert_eq!(clocked.end(Sign::Nothing), None);
     assert!(clocked.admit().is_ok());
@@ -104,9 +119,9 @@ fn a_probe_that_proves_nothing_is_followed_by_the_next() {
 fn what_began_before_it_opened_can_close_it_and_not_open_it_again() {
     let mut clocked = Clocked::new(1);
     let [fails, lives, late] = [(); 3].map(|()| clocked.admit().unwrap());
-    assert_eq!(clocked.settle(&fails, Sign::Failure), opened(1, false));
+    assert_eq!(clocked.settle(&fails, Sign::Absent), opened(1, false));
     assert_eq!(clocked.settle(&lives, Sign::Life), Some(Change::Closed));
-    assert_eq!(clocked.settle(&late, Sign::Failure), None);
+    assert_eq!(clocked.settle(&late, Sign::Absent), None);
     assert!(clocked.admit().is_ok());
 }
 
@@ -132,7 +147,7 @@ proptest! {
                 _ if under_way.is_empty() => {}
                 _ => {
                     let (permit, _) = under_way.remove(which % under_way.len());
-                    let sign = [Sign::Failure, Sign::Failure, Sign::Nothing, Sign::Life][which % 4];
+                    let sign = [Sign::Absent, Sign::Broken(None), Sign::Nothing, Sign::Life][which % 4];
                     match clocked.settle(&permit, sign) {
                         Some(Change::Opened { pause, .. }) => {
                             prop_assert!((SECOND..=LONGEST_PAUSE).contains(&pause));

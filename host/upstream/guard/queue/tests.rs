@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn flow(name: u8) -> Flow {
-    Flow::Connection(name.to_string().as_str().into())
+    Flow::Connection(name.to_string().as_str().into(), [127, 0, 0, 1].into())
 }
 
 /// A queue whose only slot is taken, with these requests waiting; each is named by its flow and what follows.
