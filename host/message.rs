@@ -3,44 +3,22 @@
 //! The types mirror `wit/types.wit` one to one; what each of them means to a plugin is written there.
 
 mod connection;
-mod excerpt;
 pub mod cookies;
+mod excerpt;
+mod flow;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 pub use connection::{AttributesFull, Connection, network};
 pub use excerpt::excerpt;
+pub use flow::Flow;
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Names a connection. Unique among the connections that are open.
 pub type ConnectionId = Arc<str>;
-
-/// Whose requests share one turn when requests wait for an upstream.
-#[derive(Clone, Debug, Hash, PartialEq, Eq)]
-pub enum Flow {
-    /// Those of one connection, open or about to be, with the address of its client.
-    Connection(ConnectionId, IpAddr),
-    /// Those of no connection that is there, by the kind of their event.
-    Kind(&'static str),
-}
-
-impl Flow {
-    /// The network of the client, which may have many addresses of IPv6 and many connections. None: it is nobody's.
-    pub fn network(&self) -> Option<IpAddr> {
-        match self {
-            Self::Connection(_, IpAddr::V6(address)) => {
-                let network = address.to_bits() & (u128::MAX << 64);
-                Some(Ipv6Addr::from_bits(network).into())
-            }
-            Self::Connection(_, address) => Some(*address),
-            Self::Kind(_) => None,
-        }
-    }
-}
 
 /// A WebSocket message or an HTTP body.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -184,7 +184,7 @@ async fn the_browsers_headers_go_along_with_every_request() {
         ("authorization", "Basic YTpi"),
         ("user-agent", "Firefox"),
         ("accept-language", "de, en;q=0.5"),
-        ("origin", "http://127.0.0.1"),
+        ("origin", "https://127.0.0.1"),
         ("x-forwarded-for", "192.0.2.1"),
         ("x-forwarded-proto", "https"),
     ];
@@ -197,7 +197,7 @@ async fn the_browsers_headers_go_along_with_every_request() {
         ("HTTP_AUTHORIZATION", "Basic YTpi"),
         ("HTTP_USER_AGENT", "Firefox"),
         ("HTTP_ACCEPT_LANGUAGE", "de, en;q=0.5"),
-        ("HTTP_ORIGIN", "http://127.0.0.1"),
+        ("HTTP_ORIGIN", "https://127.0.0.1"),
         ("HTTP_X_FORWARDED_FOR", "192.0.2.1, 127.0.0.1"),
         ("HTTP_X_FORWARDED_PROTO", "https"),
         ("HTTP_X_FORWARDED_HOST", &host),
