@@ -248,12 +248,13 @@ fn check(config: &Config, ask: bool) -> ExitCode {
 
 /// Prints what is wrong, with all causes.
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    eprint!("aileron: {error}");
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprint!(": {error}");
+        text.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    eprintln!();
+    // In one piece: the log is written at the same time.
+    eprintln!("aileron: {text}");
     ExitCode::from(code)
 }

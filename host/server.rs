@@ -142,7 +142,7 @@ pub async fn serve(listener: Listener, gateway: Arc<Gateway>, role: Role) {
             Ok((socket, address)) => {
                 let place = acceptor.place(address);
                 tokio::spawn(acceptor.clone().serve(socket, address, place));
-                acceptor.waiting.has_room().await;
+                acceptor.waiting.make_room().await;
             }
             Err(error) => {
                 tracing::error!(%error, "a connection cannot be accepted");

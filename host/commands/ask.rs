@@ -40,6 +40,7 @@ pub(crate) async fn ask(config: &Config, plugins: &Plugins) -> Result<bool, Upst
                         is_good &= outcome.as_ref().is_ok_and(|response| response.status < 500);
                         dispatch.answered(exchange.context, outcome);
                     }
+                    Step::Yield => tokio::task::yield_now().await,
                     Step::Done => break,
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::connection::network;
 use super::ConnectionId;
+use super::connection::network;
 
 /// Whose requests share one turn when requests wait for an upstream.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]

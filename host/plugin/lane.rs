@@ -168,7 +168,7 @@ mod tests {
 
     fn waiting(flow: &str, job: u32) -> Waiting<u32> {
         Waiting {
-            flow: Flow::Connection(flow.into()),
+            flow: Flow::Connection(flow.into(), [127, 0, 0, 1].into()),
             job,
             is_refusable: true,
         }

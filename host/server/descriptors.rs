@@ -41,7 +41,7 @@ impl Descriptors {
     }
 
     fn share_out(limit: usize, free: usize, requests: usize) -> Self {
-        let waiting = (free / 8).clamp(4, Self::MOST_WAITING);
+        let waiting = (free / 64 + 48).min(free / 12).clamp(4, Self::MOST_WAITING);
         let others = requests.saturating_add(FILES).min(free / 3);
         Self {
             limit,
@@ -60,9 +60,10 @@ mod tests {
     fn everybody_gets_some() {
         let share = |limit, requests| Descriptors::share_out(limit, limit - 20, requests);
         for (limit, requests, clients, waiting) in [
-            (60, 128, 17, 5),
-            (1024, 128, 562, 125),
-            (1024, 1, 689, 125),
+            (60, 128, 19, 4),
+            (1024, 128, 686, 63),
+            (1024, 1, 813, 63),
+            (20_000, 128, 19_068, 360),
             (1_048_576, 128, 1_040_172, 4096),
             (1_048_576, usize::MAX, 690_846, 4096),
         ] {

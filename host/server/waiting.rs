@@ -1,12 +1,17 @@
 //! Connections that have no request under way: those that have not sent theirs yet, and those that may send another. Anybody
 //! can have many of them for nothing, so there is room for so many only. For one more, the one is dropped that has waited
-//! longest of the address with the most: nobody gets in the way of others like that.
+//! longest of the address with the most, if it has had time enough to ask; until then the newest one waits in the kernel.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Many clients may come at once, and each gets so long to send its request, however many are behind it.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The waiting connections of a listener.
 pub(super) struct Waiting {
@@ -22,9 +27,12 @@ struct Places {
     count: usize,
     /// With those that were told to go, and still have their descriptor.
     there: usize,
-    /// None stands for Unix sockets. Oldest first.
-    by_address: HashMap<Option<IpAddr>, BTreeMap<u64, Arc<Notify>>>,
+    /// None stands for Unix sockets.
+    by_address: HashMap<Option<IpAddr>, OldestFirst>,
 }
+
+/// By their numbers: since when they wait, and how they are told to go.
+type OldestFirst = BTreeMap<u64, (Instant, Arc<Notify>)>;
 
 /// One of them, until it is dropped.
 pub(super) struct Place {
@@ -43,10 +51,11 @@ impl Waiting {
         }
     }
 
-    /// Waits until those have gone that were told to: until then, there may be no descriptor for another one.
-    pub(super) async fn has_room(&self) {
-        while self.lock().there > self.room {
-            self.gone.notified().await;
+    /// Waits until there is room for what was accepted last: until then, there may be no descriptor for another one.
+    pub(super) async fn make_room(&self) {
+        while !self.lock().have_room(self.room, Instant::now()) {
+            // It may also be that one has waited long enough now.
+            let _ = timeout(PATIENCE / 8, self.gone.notified()).await;
         }
     }
 
@@ -59,14 +68,9 @@ impl Waiting {
         places.count += 1;
         places.there += 1;
         let of_address = places.by_address.entry(address).or_default();
-        of_address.insert(number, given_up.clone());
+        of_address.insert(number, (Instant::now(), given_up.clone()));
         if most.is_some_and(|most| of_address.len() > most) {
-            places.give_up(address);
-        } else if places.count > self.room {
-            let by_count = places.by_address.iter().max_by_key(|(_, places)| places.len());
-            if let Some(busiest) = by_count.map(|(address, _)| *address) {
-                places.give_up(busiest);
-            }
+            places.give_up(address, |_| true);
         }
         drop(places);
         Place {
@@ -84,14 +88,28 @@ impl Waiting {
 }
 
 impl Places {
-    /// The oldest of an address has to go.
-    fn give_up(&mut self, address: Option<IpAddr>) {
+    /// Whether they are not too many; if they are, one has to go.
+    fn have_room(&mut self, room: usize, now: Instant) -> bool {
+        if self.count > room {
+            let by_count = self.by_address.iter().max_by_key(|(_, places)| places.len());
+            if let Some(busiest) = by_count.map(|(address, _)| *address) {
+                self.give_up(busiest, |since| now.duration_since(since) >= PATIENCE);
+            }
+        }
+        self.there <= room
+    }
+
+    /// The oldest of an address has to go, if it may.
+    fn give_up(&mut self, address: Option<IpAddr>, may_go: impl FnOnce(Instant) -> bool) {
         let oldest = self
             .by_address
             .get(&address)
             .and_then(|places| places.first_key_value());
-        if let Some((number, given_up)) = oldest.map(|(number, given_up)| (*number, given_up.clone())) {
+        if let Some((number, (since, given_up))) = oldest
+            && may_go(*since)
+        {
             given_up.notify_one();
+            let number = *number;
             self.remove(address, number);
         }
     }
@@ -143,10 +161,13 @@ mod tests {
         let [first, second] = [waiting.enter(address(2), None), waiting.enter(address(2), None)];
         assert!(![&modest, &first, &second].into_iter().any(is_given_up));
         let unix = waiting.enter(None, None);
+        let has_room = |after| waiting.lock().have_room(3, Instant::now() + after);
+        assert!(!has_room(Duration::ZERO), "all of them have come just now");
+        assert!(![&modest, &first, &second, &unix].into_iter().any(is_given_up));
+        assert!(!has_room(PATIENCE), "it is still there");
         assert!(is_given_up(&first) && ![&modest, &second, &unix].into_iter().any(is_given_up));
-        assert!(waiting.has_room().now_or_never().is_none(), "it is still there");
         drop(first);
-        assert!(waiting.has_room().now_or_never().is_some());
+        assert!(has_room(Duration::ZERO));
         assert_eq!(waiting.lock().count, 3);
         drop((modest, second, unix));
         let left = waiting.lock();
