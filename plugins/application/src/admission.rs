@@ -55,7 +55,10 @@ thread_local! {
 
 /// Whether it is what a browser would see, from a script that does not know what it was asked.
 fn is_page(response: &Response) -> bool {
-    let steers = response.headers.iter().any(|(name, _)| name.starts_with("aileron-"));
+    let steers = response
+        .headers
+        .iter()
+        .any(|(name, _)| name.starts_with("aileron-"));
     let body = response.body.as_bytes().trim_ascii_start();
     let begins = |with: &str| {
         body.get(..with.len())

@@ -108,7 +108,11 @@ fn what_makes_no_sense_is_logged_and_the_rest_counts() {
         ("aileron-close", "bye", "\"bye\": must be a close code"),
         ("aileron-reply", "maybe", "\"maybe\": must be no"),
         ("aileron-subscibe", "news", "no such header"),
-        ("aileron-publish", "%2A", "\"%2A\": an encoded * does not mean everyone"),
+        (
+            "aileron-publish",
+            "%2A",
+            "\"%2A\": an encoded * does not mean everyone",
+        ),
     ] {
         let headers = [
             (header, value),
