@@ -15,14 +15,13 @@ pub(super) struct Limits {
 /// The limits of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallLimits {
-    /// CPU time in nanoseconds, if the call is handed no more than a little. (A division less for each call than `Duration`.)
+    /// CPU time in nanoseconds of a call that is handed nothing. (A division less for each call than `Duration`.)
     time: u64,
     /// Linear memory and tables of the instance, in bytes.
     pub(super) memory: usize,
 }
 
-/// What a call may be handed without getting more time for it.
-const LITTLE: usize = 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
 
 /// Far above the CPU time: a call that waits without using CPU time is stopped too.
 const CLOCK_FACTOR: u32 = 20;
@@ -53,12 +52,11 @@ impl Limits {
 }
 
 impl CallLimits {
-    /// CPU time of a call that is handed so many bytes, in nanoseconds: `time-limit`, and as much again for each mebibyte beyond
-    /// the first, since even the quickest plugin takes longer for a longer message.
+    /// CPU time of a call that is handed so many bytes, in nanoseconds: `time-limit`, and as much again for each mebibyte, since
+    /// even the quickest plugin takes longer for a longer message.
     pub(super) fn time(&self, bytes: usize) -> u64 {
-        let more = bytes.saturating_sub(LITTLE) as u64;
         self.time
-            .saturating_add((self.time / LITTLE as u64).saturating_mul(more))
+            .saturating_add((self.time / MIB).saturating_mul(bytes as u64))
     }
 
     /// The most bytes that one call may hand over to the host. What it hands over is in its memory, so only one that names the
@@ -86,7 +84,7 @@ mod tests {
             memory: 0,
         };
         assert_eq!(limits.time(0), 50 << 20);
-        assert_eq!(limits.time(LITTLE), 50 << 20);
-        assert_eq!(limits.time(4 * LITTLE), 200 << 20);
+        assert_eq!(limits.time(1 << 20), 100 << 20);
+        assert_eq!(limits.time(4 << 20), 250 << 20);
     }
 }

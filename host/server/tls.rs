@@ -150,10 +150,15 @@ impl Tls {
 
 fn read(files: &config::Tls) -> Result<Contents, TlsError> {
     let read = |path: &Path| {
-        std::fs::read(path).map_err(|cause| TlsError::Unreadable {
+        let mut bytes = std::fs::read(path).map_err(|cause| TlsError::Unreadable {
             path: path.to_owned(),
             cause,
-        })
+        })?;
+        // The mark that some editors put in front of everything (U+FEFF) would hide the first item.
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            bytes.drain(..3);
+        }
+        Ok(bytes)
     };
     Ok(Contents {
         certificate: read(&files.certificate)?,

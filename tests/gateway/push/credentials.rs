@@ -55,7 +55,7 @@ async fn tokens_come_from_the_configuration_a_file_and_the_environment_and_all_a
     let dir = TempDir::new().unwrap();
     std::fs::write(
         dir.path().join("tokens"),
-        "# of March\nfile-new\n\n  file-old  \n",
+        "\u{feff}file-new\n# of March\n\n  file-old  \n",
     )
     .unwrap();
     let config = "listen = \"127.0.0.1:0\"\n[push]\ntoken = [\"list-new\", \"list-old\"]\n\
