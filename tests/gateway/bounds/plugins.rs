@@ -38,7 +38,7 @@ async fn keys_count_with_what_it_costs_to_keep_them() {
 
 #[tokio::test]
 async fn a_bucket_without_keys_is_gone() {
-    let gateway = gateway("keyvalue-limit = \"10KiB\"\n").await;
+    let gateway = gateway("keyvalue-limit = \"10KiB\"\ntime-limit = \"5s\"\n").await;
     let mut client = gateway.connect().await;
     assert_eq!(client.ask("buckets:10000").await, "all of them");
 }
