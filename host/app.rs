@@ -376,7 +376,8 @@ async fn count_dropped_lines(metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(EXPIRY);
     loop {
         ticks.tick().await;
-        metrics.log_lines_dropped.inc_by(telemetry::take_dropped());
+        let counted = metrics.log_lines_dropped.get();
+        metrics.log_lines_dropped.inc_by(telemetry::dropped() - counted);
     }
 }
 

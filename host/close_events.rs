@@ -2,8 +2,9 @@
 //! was lost.
 //!
 //! They wait in a queue that is bounded in length and in bytes, and leave it at a bounded rate, a few at a time, so that ten
-//! thousand clients that go at once do not take PHP-FPM away from those that stay; clients take turns by their network. A request that fails is retried with
-//! growing pauses, with the same `Idempotency-Key`, until it is answered or given up. The plugin is told the outcome once.
+//! thousand clients that go at once do not take PHP-FPM away from those that stay. Clients take turns by their network. A
+//! request that fails is retried with growing pauses, with the same `Idempotency-Key`, until it is answered or given up. The
+//! plugin is told the outcome once.
 //!
 //! The queue is in memory: its contents are lost if the process dies. `/connections` tells who is really connected.
 

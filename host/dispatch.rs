@@ -61,7 +61,7 @@ const INTERNAL_ERROR: u16 = 1011;
 /// these a pause.
 const CALLS_IN_A_ROW: u32 = 8;
 
-/// An answer of this size is no reason for a plugin to be over a limit.
+/// An answer up to this size cannot be what puts a plugin over a limit.
 const SMALL: usize = 64 * 1024;
 
 /// What the owner has to do.

@@ -1,19 +1,14 @@
 //! The command: arguments, log, configuration, run, exit code.
 
-mod commands {
-    pub(crate) mod ask;
-}
+mod check;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use aileron::app::{self, App, Control};
+use aileron::app::{App, Control};
 use aileron::config::{Config, ConfigError, Overrides};
 use aileron::memory;
-use aileron::metrics::Metrics;
-use aileron::registry::Registry;
 use aileron::service;
 use aileron::signal::{Request, Requests};
 use aileron::telemetry;
@@ -79,7 +74,11 @@ fn main() -> ExitCode {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), file = ?file.unwrap_or(Path::new("none")), "configuration read");
     match arguments.command {
-        Some(Command::Check { ask }) => check(&config, ask),
+        Some(Command::Check { ask }) => match check::check(&config, ask.then_some(runtime)) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => fail(&error, 1),
+        },
         None => match runtime() {
             Ok(runtime) => runtime.block_on(run(config, file, load)),
             Err(error) => fail(&error, 1),
@@ -202,56 +201,13 @@ fn in_a_line(error: &dyn std::error::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Loads everything as a start would, and reports what it found.
-fn check(config: &Config, ask: bool) -> ExitCode {
-    let plugins = match app::load_plugins(
-        config,
-        Arc::new(Registry::default()),
-        Arc::new(Metrics::default()),
-    ) {
-        Ok(plugins) => plugins,
-        Err(error) => return fail(&error, 1),
-    };
-    if let Err(error) = app::load_tls(config) {
-        return fail(&error, 1);
-    }
-    let mut code = if plugins.unknown_names().is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    };
-    for report in plugins.report() {
-        let file = report
-            .file
-            .map_or_else(|| "built in".to_owned(), |file| file.display().to_string());
-        match report.last_error {
-            None => println!("plugin {}: good ({file})", report.name),
-            Some(error) => {
-                println!("plugin {}: refused ({file}): {error}", report.name);
-                code = ExitCode::FAILURE;
-            }
-        }
-    }
-    if ask {
-        match runtime().map(|runtime| runtime.block_on(commands::ask::ask(config, &plugins))) {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => code = ExitCode::FAILURE,
-            Ok(Err(error)) => return fail(&error, 1),
-            Err(error) => return fail(&error, 1),
-        }
-    }
-    if code == ExitCode::SUCCESS {
-        println!("configuration and plugins are good");
-    }
-    code
-}
-
 /// Prints what is wrong, with all causes.
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        text += ": ";
+        text += &error.to_string();
         cause = error.source();
     }
     // In one piece: the log is written at the same time.

@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{Log, LogFormat};
 use queue::Queue;
-pub use queue::{Flush, take_dropped};
+pub use queue::{Flush, dropped};
 
 /// There can be no log.
 #[derive(Debug, thiserror::Error)]

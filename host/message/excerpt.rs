@@ -1,4 +1,4 @@
-//! Text of plugins as it may stand in the log: a line, and not a long one.
+//! Text of plugins and clients as the log may show it: on one line, and not a long one.
 
 use std::borrow::Cow;
 

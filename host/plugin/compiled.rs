@@ -29,13 +29,13 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes of the checksum at the end of an entry.
 const CHECKSUM: u64 = 32;
 
-/// What is kept. Nothing, if there is no folder that can be used.
+/// The cache. Without a usable folder nothing is kept.
 pub(super) struct Compiled(Option<Folder>);
 
 impl Compiled {
-    /// Opens the folder, which is made if it does not exist. The default is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or a
-    /// private one among the temporary folders. A plugin does the same without it, so one that cannot be used is no reason not
-    /// to start.
+    /// Opens the folder, and creates it if it does not exist. The default is `$XDG_CACHE_HOME/aileron`, `~/.cache/aileron`, or a
+    /// private folder in the one for temporary files. Plugins work without a cache, so the gateway starts even if it cannot
+    /// use the folder.
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let dir = dir.map_or_else(default_dir, Path::to_owned);
         let folder = Folder::open(&dir).inspect_err(|error| {
@@ -85,7 +85,7 @@ fn name(engine: &Engine, hash: &str) -> String {
     format!("{hash}-{:016x}.{EXTENSION}", compiler.finish())
 }
 
-/// None if there is no such entry, or none that can be used.
+/// Gives none if the entry does not exist or cannot be used.
 fn mapped(engine: &Engine, folder: &Folder, name: &str) -> Option<Component> {
     let file = match folder.file(name) {
         Ok(file) => file,

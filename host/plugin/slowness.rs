@@ -1,8 +1,8 @@
 //! Whether a plugin is slow by nature: then it holds up the threads that the events are on, and gets threads of its own.
 //!
 //! What counts is the CPU time of a call, and not the time by the clock, in which others may have had the processor; and it
-//! counts by what the call was handed, since clients decide how long messages are. Slowness is not for ever: a plugin that is
-//! quick for a while is called where its events are again.
+//! counts relative to the size of what the call was handed, because clients decide how long messages are. A slow plugin can
+//! recover: once it has been quick for a while, it is called on the usual threads again.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

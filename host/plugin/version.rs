@@ -21,8 +21,8 @@ use crate::metrics::{Metrics, PluginMetrics};
 /// This many calls of a thread are added to the metrics together, or fewer when somebody looks.
 const TOLD_TOGETHER: usize = 64;
 
-/// The most calls of one plugin for one event, with the reports and answers that follow from it: one that asks for another each
-/// time would go round for ever.
+/// The most calls of one plugin for one event, with the reports and answers that follow from it. A plugin that asks for another
+/// call each time would never come to an end.
 pub const MAX_CALLS: u32 = 100;
 
 /// A version that was loaded, tried and found good.

@@ -12,7 +12,6 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use tower_service::Service;
 
@@ -33,17 +32,6 @@ pub(super) struct Acceptor {
     pub(super) role: Role,
     /// Those that have no request under way.
     pub(super) waiting: Arc<Waiting>,
-}
-
-/// What a connection is doing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It has not sent a request yet.
-    New,
-    /// Its request is being answered.
-    Asking,
-    /// It has an answer to read, or has read it.
-    Answered,
 }
 
 /// Why a connection was dropped.
@@ -161,11 +149,11 @@ impl Acceptor {
         place: Place,
         patience: Duration,
     ) -> Result<(), Dropped> {
-        let (stage, stages) = watch::channel(Stage::New);
+        let place = Arc::new(place);
         let service = Staged {
             router: self.router.clone(),
             remote,
-            stage: stage.clone(),
+            place: place.clone(),
         };
         let serving = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -178,10 +166,11 @@ impl Acceptor {
         let served = tokio::select! {
             biased;
             served = serving => served,
-            dropped = self.watch(stages, remote, place) => return Err(dropped),
+            () = place.given_up() => return Err(Dropped::Crowded),
+            () = self.is_unread(&place) => return Err(Dropped::Unread),
         };
         match served {
-            Err(error) if error.is_timeout() && *stage.borrow() == Stage::New => Err(Dropped::Timeout),
+            Err(error) if error.is_timeout() && !place.has_asked() => Err(Dropped::Timeout),
             Err(error) => {
                 tracing::debug!(%error, "a connection ended before it was served");
                 Ok(())
@@ -190,36 +179,18 @@ impl Acceptor {
         }
     }
 
-    /// Ends when a connection has to go: to make room while it waits, or because it does not read its answer.
-    async fn watch(
-        &self,
-        mut stages: watch::Receiver<Stage>,
-        remote: Option<Remote>,
-        place: Place,
-    ) -> Dropped {
-        let mut place = Some(place);
+    /// Waits until a connection has had time enough to read its answer, and to ask again.
+    async fn is_unread(&self, place: &Place) {
         loop {
-            let stage = *stages.borrow_and_update();
             let patience = self.gateway.settings.load().limits.handshake_timeout;
-            match stage {
-                Stage::Asking => place = None,
-                Stage::New | Stage::Answered if place.is_none() => {
-                    place = Some(self.place(remote.map(|remote| remote.address)));
-                }
-                Stage::New | Stage::Answered => {}
-            }
-            let given_up = async {
-                match &place {
-                    Some(place) => place.given_up().await,
-                    None => std::future::pending().await,
-                }
+            let left = match place.since_answered() {
+                Some(since) => patience.saturating_sub(since),
+                None => patience,
             };
-            tokio::select! {
-                () = given_up => return Dropped::Crowded,
-                () = sleep(patience), if stage == Stage::Answered => return Dropped::Unread,
-                // It cannot end: `serve_http` has the sender, too.
-                _ = stages.changed() => {}
+            if left.is_zero() {
+                return;
             }
+            sleep(left).await;
         }
     }
 
@@ -266,7 +237,7 @@ impl From<io::Error> for Dropped {
 struct Staged {
     router: Router,
     remote: Option<Remote>,
-    stage: watch::Sender<Stage>,
+    place: Arc<Place>,
 }
 
 impl Service<hyper::Request<hyper::body::Incoming>> for Staged {
@@ -279,15 +250,15 @@ impl Service<hyper::Request<hyper::body::Incoming>> for Staged {
     }
 
     fn call(&mut self, mut request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
-        let stage = self.stage.clone();
-        stage.send_replace(Stage::Asking);
+        let place = self.place.clone();
+        place.asks();
         if let Some(remote) = self.remote {
             request.extensions_mut().insert(remote);
         }
         let answering = self.router.call(request.map(Body::new));
         Box::pin(async move {
             let answer = answering.await;
-            stage.send_replace(Stage::Answered);
+            place.waits();
             answer
         })
     }

@@ -8,15 +8,17 @@ use hyper::header::{
 use hyper::{Method, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::paths::DOT_SEGMENTS;
 use super::proxies::X_FORWARDED_PROTO;
 use super::{Gateway, Request};
 use crate::config::Origins;
+use crate::message::excerpt;
 
 /// Why a request is not a valid handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     /// It has dot segments, which a proxy in front may have read in another way.
-    #[error("the path may not have the segments `.` and `..`, in any spelling")]
+    #[error("{DOT_SEGMENTS}")]
     DotSegments,
     /// There is no route.
     #[error("clients do not connect at this path; the key `path` and [[route]] list those where they may")]
@@ -67,29 +69,20 @@ impl Refusal {
         let name = self.name();
         gateway.sessions.actions.metrics.handshake(name);
         if let Some(times) = gateway.log_limit.count(name) {
-            let header = |name| shown(request.headers().get(name));
+            let header = |name| {
+                let value = request.headers().get(name)?.to_str();
+                Some(excerpt(value.unwrap_or("(not text)")))
+            };
             tracing::warn!(
-                path = shortened(request.uri().path()),
-                origin = header(ORIGIN),
-                host = header(HOST),
+                path = &*excerpt(request.uri().path()),
+                origin = header(ORIGIN).as_deref(),
+                host = header(HOST).as_deref(),
                 times,
                 "handshake refused: {self}"
             );
         }
         self.into_response()
     }
-}
-
-/// The longest part of a header or path that the log shows.
-const MAX_SHOWN: usize = 200;
-
-fn shortened(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_SHOWN)).unwrap_or(text)
-}
-
-/// A header for the log. What is not printable is escaped there.
-fn shown(value: Option<&HeaderValue>) -> Option<&str> {
-    Some(shortened(value?.to_str().unwrap_or("(not text)")))
 }
 
 impl IntoResponse for Refusal {

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+/// What those hear who ask for one with dot segments.
+pub(super) const DOT_SEGMENTS: &str = "the path may not have the segments `.` and `..`, in any spelling";
+
 /// Whether a path has a segment `.` or `..` (RFC 3986 section 3.3), in whatever spelling: `%2e`, `..%2f`, `..\\`. A proxy that
 /// lets `/public/` through resolves them, or does not, and passes the path on as it came, so that it would reach another
 /// route than the one that the proxy has let in. Browsers and HTTP libraries resolve them before they ask.

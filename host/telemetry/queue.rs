@@ -1,25 +1,25 @@
-//! Log lines on their way to standard error. A thread of its own writes them, so that nobody has to wait for whoever reads
-//! them: a pipe that is full would stop everything. Lines for which there is no room are dropped, counted, and reported.
+//! Log lines on their way to standard error. A separate thread writes them, because writing to a full pipe blocks, and nothing
+//! else may wait for whoever reads the log. When the queue is full, lines are dropped and counted, and the log says so later.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
-/// How many lines may wait, and how many bytes they may have together.
-const MAX_LINES: usize = 8 * 1024;
+/// How many bytes the lines may have that wait, and what each line takes beside its text.
 const MAX_BYTES: usize = 1024 * 1024;
+const PER_LINE: usize = 64;
 
 /// How long the end waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Lines that were dropped and are not yet in the metric.
+/// Lines that were dropped since the start.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines have been dropped since this was last asked.
-pub fn take_dropped() -> u64 {
-    DROPPED.swap(0, Ordering::Relaxed)
+/// How many lines have been dropped since the start.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
 }
 
 enum Entry {
@@ -31,11 +31,9 @@ enum Entry {
 /// Takes whole lines, and never waits.
 #[derive(Clone)]
 pub(super) struct Queue {
-    entries: SyncSender<Entry>,
+    entries: Sender<Entry>,
     /// In the lines that wait.
     bytes: Arc<AtomicUsize>,
-    /// Lines that were dropped and have not been reported.
-    dropped: Arc<AtomicU64>,
 }
 
 /// Writes what is left when it is dropped.
@@ -44,28 +42,29 @@ pub struct Flush(Queue);
 impl Queue {
     /// With a thread that writes to standard error.
     pub(super) fn new() -> io::Result<(Self, Flush)> {
-        let (entries, receiver) = sync_channel(MAX_LINES);
+        let (entries, receiver) = channel();
         let queue = Self {
             entries,
             bytes: Arc::default(),
-            dropped: Arc::default(),
         };
-        let (bytes, dropped) = (queue.bytes.clone(), queue.dropped.clone());
+        let bytes = queue.bytes.clone();
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_all(&receiver, &bytes, &dropped))?;
+            .spawn(move || write_all(&receiver, &bytes))?;
         Ok((queue.clone(), Flush(queue)))
     }
 }
 
-fn write_all(entries: &Receiver<Entry>, bytes: &AtomicUsize, dropped: &AtomicU64) {
+fn write_all(entries: &Receiver<Entry>, bytes: &AtomicUsize) {
+    let mut reported = 0;
     for entry in entries {
         let Entry::Line(line) = entry else { continue };
-        bytes.fetch_sub(line.len(), Ordering::Relaxed);
+        bytes.fetch_sub(line.len() + PER_LINE, Ordering::Relaxed);
         // There is nobody to tell.
         let _ = io::stderr().write_all(&line);
-        let lines = dropped.swap(0, Ordering::Relaxed);
+        let lines = dropped() - reported;
         if lines > 0 {
+            reported += lines;
             tracing::warn!(
                 lines,
                 "log lines were dropped, because standard error was not read"
@@ -77,11 +76,10 @@ fn write_all(entries: &Receiver<Entry>, bytes: &AtomicUsize, dropped: &AtomicU64
 /// Each call is a line, for that is how they come.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let held = self.bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len();
-        let is_taken = held <= MAX_BYTES && self.entries.try_send(Entry::Line(line.to_vec())).is_ok();
-        if !is_taken {
-            self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let size = line.len() + PER_LINE;
+        let held = self.bytes.fetch_add(size, Ordering::Relaxed) + size;
+        if held > MAX_BYTES || self.entries.send(Entry::Line(line.to_vec())).is_err() {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -95,8 +93,7 @@ impl Write for Queue {
 impl Drop for Flush {
     fn drop(&mut self) {
         let (flushed, done) = sync_channel(1);
-        // If there is no room, standard error is not read.
-        if self.0.entries.try_send(Entry::Flush(flushed)).is_ok() {
+        if self.0.entries.send(Entry::Flush(flushed)).is_ok() {
             let _ = done.recv_timeout(PATIENCE);
         }
     }

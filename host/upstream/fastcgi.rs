@@ -102,8 +102,8 @@ impl FastCgi {
 
     /// Sends a request and reads the whole answer. With kept connections it waits until one is free.
     ///
-    /// There is no time limit here. Dropping the future closes the connection in use, at once or when the rest of a request
-    /// that was begun is sent; PHP may go on running.
+    /// This has no time limit of its own. Dropping the future closes the connection: at once, or, if a long request has been
+    /// sent in part, when the rest of it has left. PHP may go on running.
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
     pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {

@@ -78,18 +78,20 @@ fn cure(response: &Response) -> String {
     cure.to_owned()
 }
 
-/// An error that ended the script is the last thing that PHP shows, with HTML around it or without.
+/// An error that ended the script is the last thing that PHP shows, with HTML around it or without. Only the end of an answer
+/// is looked at, unless it is that of an error.
 fn shown_error(body: &str) -> Option<&str> {
     const HTML: [&str; 2] = ["<b>Fatal error</b>: ", "<b>Parse error</b>: "];
     const PLAIN: [&str; 2] = ["\nFatal error: ", "\nParse error: "];
-    let (end, starts) = match body.strip_suffix("</b><br />\n") {
-        Some(end) => (end.rsplit_once(" on line <b>"), HTML),
-        None => (body.strip_suffix('\n')?.rsplit_once(" on line "), PLAIN),
+    let (end, before_line, starts) = match body.strip_suffix("</b><br />\n") {
+        Some(end) => (end, " on line <b>", HTML),
+        None => (body.strip_suffix('\n')?, " on line ", PLAIN),
     };
-    let (before, line) = end?;
-    if line.is_empty() || !line.bytes().all(|byte| byte.is_ascii_digit()) {
+    let before = end.trim_end_matches(|c: char| c.is_ascii_digit());
+    if before.len() == end.len() {
         return None;
     }
+    let before = before.strip_suffix(before_line)?;
     let start = starts.iter().filter_map(|start| before.rfind(start)).max()?;
     body.get(start..).map(str::trim)
 }

@@ -133,7 +133,7 @@ fn every_module_has_its_place_in_the_order() {
     let known = MAY_NAME
         .iter()
         .map(|(name, _)| (*name).to_owned())
-        .chain(["app", "commands", "lib", "main"].map(str::to_owned));
+        .chain(["app", "check", "lib", "main"].map(str::to_owned));
     assert_eq!(modules, known.collect());
 }
 

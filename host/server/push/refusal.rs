@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderName;
 
 use super::credentials::Unauthorized;
+use crate::server::paths::DOT_SEGMENTS;
 
 /// Why a push was refused.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub(super) enum Refusal {
         "`{0}` is not a name of this machine; ask for `localhost`, list the name in [push] hosts, or set [push] token"
     )]
     Host(String),
-    #[error("the path may not have the segments `.` and `..`, in any spelling")]
+    #[error("{DOT_SEGMENTS}")]
     DotSegments,
     #[error(transparent)]
     Credential(#[from] Unauthorized),

@@ -173,7 +173,7 @@ async fn exchange(
                 return Ok((response, is_sent && is_read));
             }
             () = &mut gone, if until.is_none() => until = Some(Instant::now() + settings.timeout),
-            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+            () = passed(until) => {
                 settings.metrics.unfinished("cut");
                 let (upstream, address) = (&settings.name, &settings.address);
                 tracing::warn!(
@@ -189,6 +189,14 @@ async fn exchange(
             settings.metrics.unfinished(if is_sent { "sent" } else { "cut" });
             return Err(Fault::GivenUp);
         }
+    }
+}
+
+/// Waits until this time, or forever without one.
+async fn passed(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
