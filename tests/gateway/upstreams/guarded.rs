@@ -32,7 +32,9 @@ impl Guarded {
     /// What has reached PHP, in order.
     pub fn notes(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.file()).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        // The last line may be there in part.
+        let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+        whole.lines().map(str::to_owned).collect()
     }
 
     pub fn count(&self, note: &str) -> usize {
