@@ -219,6 +219,8 @@ pub struct Upstream {
     /// FastCGI connections that are kept open. This is also the most that are open at all, and so the most requests under
     /// way. 0 keeps none.
     pub keep: usize,
+    /// Whether symbolic links in the path of a FastCGI script are resolved at each request.
+    pub resolve_links: bool,
 }
 
 /// The plugin that is built into the gateway and last in every chain.

@@ -21,6 +21,7 @@ pub mod budget;
 pub mod close_events;
 pub mod config;
 pub mod dispatch;
+pub mod log_limit;
 pub mod memory;
 pub mod message;
 pub mod metrics;

@@ -17,12 +17,14 @@ mod instance;
 mod keyvalue;
 mod lane;
 mod limits;
+mod lines;
 mod load;
 mod loader;
 mod pool;
 mod probation;
 mod reload;
 mod report;
+mod settling;
 mod slowness;
 mod sockets;
 mod stdio;
@@ -31,7 +33,8 @@ mod wasi;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,13 +43,14 @@ use arc_swap::ArcSwap;
 use crate::config::{self, BuiltIn, Config};
 use crate::metrics::Metrics;
 use catalog::{Catalog, Refusal};
-use directory::Stamps;
+use directory::{Directory, Stamps};
 use engine::Engine;
 use guest::Shared;
 use keyvalue::KeyValue;
 use limits::Limits;
 use loader::{Loader, Trial};
 use reload::Step;
+use settling::Settled;
 use watch::Watch;
 
 pub use engine::EngineError;
@@ -71,6 +75,8 @@ pub struct Plugins {
     /// The names of the plugins of each route in the configuration; none for all.
     routes: ArcSwap<Vec<Option<Vec<String>>>>,
     chains: ArcSwap<Chains>,
+    /// The files that `new` has seen.
+    seen: Mutex<Stamps>,
     /// Held while plugins are brought in line with the directory or the configuration.
     updating: Mutex<()>,
     /// The newest configuration, until it is applied.
@@ -99,7 +105,7 @@ pub enum PluginsError {
         /// Which.
         dir: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -134,6 +140,7 @@ impl Plugins {
             dir: own.dir.clone(),
             built_in: ArcSwap::from_pointee(built_in),
             routes: ArcSwap::from_pointee(routes(config)),
+            seen: Mutex::default(),
             updating: Mutex::default(),
             wanted: Mutex::default(),
             catalog: Mutex::new(Catalog::new(metrics)),
@@ -144,7 +151,11 @@ impl Plugins {
                 dir: dir.clone(),
                 source,
             };
-            plugins.update(dir, &directory::stamps(dir).map_err(failed)?, Trial::Waived);
+            let dir = Directory::open(dir).map_err(failed)?;
+            let seen = dir.stamps().map_err(failed)?;
+            let files = seen.keys().map(|file| (file.clone(), true)).collect();
+            plugins.update(&dir, &files, Trial::Waived);
+            *plugins.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         }
         plugins.warn_of_policies();
         Ok(Arc::new(plugins))
@@ -186,10 +197,11 @@ impl Plugins {
         }
         self.change(|_| ());
         if let Some(dir) = &self.dir
-            && let Ok(stamps) = directory::stamps(dir)
+            && let Ok(dir) = Directory::open(dir)
+            && let Ok(stamps) = dir.stamps()
         {
-            for (file, hash) in directory::hashes(dir, &stamps) {
-                let Ok(hash) = hash else { continue };
+            for file in stamps.into_keys() {
+                let Ok(hash) = dir.hash(&file) else { continue };
                 let serving = self.catalog().serving_from(&file);
                 // Perhaps only its settings or a pin kept it from serving.
                 let was_refused = self.catalog().is_refused(&file, &hash);
@@ -201,7 +213,7 @@ impl Plugins {
                     Some(_) => (was_refused, Trial::Probation),
                 };
                 if is_due {
-                    self.load(dir, &file, trial);
+                    self.load(&dir, &file, trial);
                 }
             }
         }
@@ -226,27 +238,19 @@ impl Plugins {
     }
 
     async fn follow(self: &Arc<Self>, dir: PathBuf, poll: Duration, settle: Duration) {
-        let mut watch = Watch::new(&dir, poll, settle);
-        // What `new` saw may be outdated by now.
-        let mut stamps = watch.settled().await;
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut watch = Watch::new(&dir, poll, settle, seen);
         loop {
-            match &stamps {
-                Some(stamps) => {
-                    let (plugins, dir, stamps) = (self.clone(), dir.clone(), stamps.clone());
-                    // A panic of the compiler must not end the watch.
-                    let updated = background::run("plugins", move || {
-                        plugins.update(&dir, &stamps, Trial::Probation);
-                    })
-                    .await;
-                    if let Err(error) = updated {
-                        tracing::error!(%error, "the change of the plugin directory was not picked up");
-                    }
-                }
-                None => {
-                    tracing::error!(dir = %dir.display(), "the plugin directory is gone; the plugins that serve go on")
-                }
+            let (dir, files) = watch.changed().await;
+            let plugins = self.clone();
+            // A panic of the compiler must not end the watch.
+            let updated = background::run("plugins", move || {
+                plugins.update(&dir, &files, Trial::Probation);
+            })
+            .await;
+            if let Err(error) = updated {
+                tracing::error!(%error, "the change of the plugin directory was not picked up");
             }
-            stamps = watch.changed(&stamps).await;
         }
     }
 
@@ -307,18 +311,28 @@ impl Plugins {
         }
     }
 
-    /// Brings the chains in line with the directory.
-    fn update(&self, dir: &Path, stamps: &Stamps, trial: Trial) {
+    /// Brings the chains in line with these files of the directory.
+    fn update(&self, dir: &Directory, files: &Settled, trial: Trial) {
         let _updating = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.catalog().known();
+        known.retain(|file, _| files.contains_key(file));
         let mut found = BTreeMap::new();
-        for (file, hash) in directory::hashes(dir, stamps) {
-            // A file that cannot be read is still there: the version that serves goes on.
-            if let Err(error) = &hash {
-                self.change(|catalog| catalog.refuse(&file, Refusal::unreadable(error)));
+        for file in files
+            .iter()
+            .filter_map(|(file, is_there)| is_there.then_some(file))
+        {
+            match dir.hash(file) {
+                // It was removed just now. That must settle, too.
+                Err(error) if is_missing(&error) => drop(known.remove(file)),
+                hash => {
+                    // A file that cannot be read is still there: the version that serves goes on.
+                    if let Err(error) = &hash {
+                        self.change(|catalog| catalog.refuse(file, Refusal::unreadable(error)));
+                    }
+                    found.insert(file.clone(), hash.unwrap_or_default());
+                }
             }
-            found.insert(file, hash.unwrap_or_default());
         }
-        let known = self.catalog().known();
         let mut loads = Vec::new();
         for step in reload::plan(&known, &found) {
             match step {
@@ -334,14 +348,15 @@ impl Plugins {
     }
 
     /// Each plugin serves as soon as it is ready: the next one may compile for seconds.
-    fn load(&self, dir: &Path, file: &str, trial: Trial) {
+    fn load(&self, dir: &Directory, file: &str, trial: Trial) {
         let started = Instant::now();
-        let content = match directory::read(&dir.join(file)) {
+        let content = match dir.read(file) {
             Ok(content) => content,
+            Err(error) if is_missing(&error) => return,
             Err(error) => return self.change(|catalog| catalog.refuse(file, Refusal::unreadable(&error))),
         };
         let name = directory::plugin_name(file);
-        let loaded = self.loader.load(dir.join(file), name, &content, trial);
+        let loaded = self.loader.load(dir.path().join(file), name, &content, trial);
         self.change(|catalog| match loaded {
             Ok(version) => catalog.take_over(file, version, started.elapsed()),
             Err(error) => catalog.refuse(file, Refusal::new(content.hash, &error.to_string())),
@@ -374,6 +389,10 @@ impl Plugins {
 
 fn routes(config: &Config) -> Vec<Option<Vec<String>>> {
     config.routes.iter().map(|route| route.plugins.clone()).collect()
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// The configuration may leave out the number of a file's name.

@@ -9,7 +9,6 @@ mod handshake;
 mod idempotency;
 mod limits;
 mod listener;
-mod log_limit;
 mod paths;
 mod proxies;
 mod proxy_protocol;
@@ -32,13 +31,13 @@ use hyper::header::{CONNECTION, HeaderValue};
 use tower_service::Service;
 
 use crate::config::{ClientIds, ClientLimits, Config, Origins, Proxies, PushAccess, Route};
+use crate::log_limit::LogLimit;
 use crate::session::Sessions;
 use accept::Acceptor;
 pub use descriptors::Descriptors;
 use idempotency::Pushed;
 use limits::Limiter;
 pub use listener::{Inherited, Listener, SocketFile};
-use log_limit::LogLimit;
 use push::{Unverified, UsedSignatures};
 pub use tls::{Tls, TlsError};
 use waiting::Waiting;
@@ -179,12 +178,16 @@ async fn clients(State(mut state): State<Clients>, request: Request) -> Response
     let settings = gateway.settings.load_full();
     let path = request.uri().path();
     if paths::has_dot_segments(path) {
-        return last(handshake::Refusal::DotSegments.tell(gateway, &request));
+        return last(upgrade::refuse(
+            gateway,
+            handshake::Refusal::DotSegments,
+            &request,
+        ));
     }
     match upgrade::route(&settings.routes, path) {
         Some(route) => last(upgrade::upgrade(gateway.clone(), &settings, route, request).await),
         None if handshake::is_meant(request.headers()) => {
-            last(handshake::Refusal::Path.tell(gateway, &request))
+            last(upgrade::refuse(gateway, handshake::Refusal::Path, &request))
         }
         None => {
             let answer = state.others.call(request).await.into_response();

@@ -135,11 +135,13 @@ impl Upstream {
             Protocol::FastCgi(FastCgi::new(fastcgi::Settings {
                 address,
                 script: script.clone(),
+                resolve_links: config.resolve_links,
                 keep: config.keep,
                 max_answer: config.max_answer,
                 timeout: config.timeout,
                 name: Arc::from(config.name.as_str()),
                 metrics: metrics.clone(),
+                log_limit: Arc::default(),
             }))
         };
         let protocol = match &config.url {

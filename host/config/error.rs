@@ -159,6 +159,17 @@ impl Source {
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.text.get(start..).unwrap_or_default();
         let text = rest.lines().next().unwrap_or_default();
+        let shown = match before
+            .get(..start)
+            .unwrap_or_default()
+            .lines()
+            .rfind(|line| line.contains('='))
+        {
+            Some(begin) if !text.contains('=') && !text.trim_start().starts_with("[[") => {
+                without_secrets_of(begin, &show(text))
+            }
+            _ => show(text),
+        };
         let column = self
             .text
             .get(start..span.start)
@@ -172,17 +183,34 @@ impl Source {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: column + 1,
-            text: show(text),
+            text: shown,
             width,
         }
     }
 }
 
-/// A line as it may be shown: credentials are masked.
+/// A line as it may be shown: credentials are masked, wherever their key stands: `upstream.secret = …`, `{ secret = … }`.
 fn without_secrets(line: &str) -> String {
-    match line.split_once('=') {
-        Some((key, value)) if SECRETS.contains(&key.trim()) => format!("{key}={}", masked(value)),
-        _ => without_userinfo(line.to_owned()),
+    let is_secret = |at: &usize| {
+        let before = line.get(..*at).unwrap_or_default();
+        let key = before.trim_end().trim_end_matches(['"', '\'']);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let start = key.rfind(|c| !is_part(c)).map_or(0, |at| at + 1);
+        key.get(start..).is_some_and(|key| SECRETS.contains(&key))
+    };
+    let equals = line.match_indices('=').map(|(at, _)| at).find(is_secret);
+    match equals.and_then(|at| line.split_at_checked(at + 1)) {
+        Some((key, value)) => format!("{key}{}", masked(value)),
+        None => without_userinfo(line.to_owned()),
+    }
+}
+
+/// The same of a line that is a part of a value: the line where the value begins decides.
+fn without_secrets_of(begin: &str, line: &str) -> String {
+    if without_secrets(begin) == without_userinfo(begin.to_owned()) {
+        without_secrets(line)
+    } else {
+        masked(line)
     }
 }
 
@@ -252,6 +280,16 @@ mod tests {
             ("token = [\"hunter2\", '']", "token = [\"*******\", '']"),
             ("signature-key=hunter2", "signature-key=*******"),
             ("secret = 'hunter2'", "secret = '*******'"),
+            ("upstream.secret = 'hunter2'", "upstream.secret = '*******'"),
+            ("\"secret\" = 'hunter2'", "\"secret\" = '*******'"),
+            (
+                "upstream = { url = 'x', secret = 'hunter2' }",
+                "upstream = { url = 'x', secret = '*******' *",
+            ),
+            (
+                "url = 'http://x/?token=hunter2'",
+                "url = 'http://x/?token=*******'",
+            ),
             ("token-env = \"NAME\"", "token-env = \"NAME\""),
             ("[push]", "[push]"),
         ] {
@@ -271,6 +309,8 @@ mod tests {
             "token = hunter2",
             "token = [\n\"hunter2\",\n\"hunter2\" \"x\",\n]",
             "signature_key = \"hunter2",
+            "token = [\n\"a\", 5,\"hunter2\",\n]",
+            "token = [\n\"a\",\n5, \"hunter2\",\n]",
         ] {
             let text = format!("[push]\n{text}\n");
             let error = super::super::Config::parse(&source(&text), Default::default()).unwrap_err();

@@ -223,6 +223,7 @@ pub(super) struct Upstream {
     pub(super) breaker_failures: usize,
     pub(super) breaker_pause: Spanned<Seconds>,
     pub(super) keep: usize,
+    pub(super) resolve_links: bool,
     pub(super) secret: Option<Spanned<Secrets>>,
 }
 
@@ -240,6 +241,7 @@ impl Default for Upstream {
             breaker_failures: 20,
             breaker_pause: unplaced(Seconds::from_secs(1)),
             keep: 0,
+            resolve_links: false,
             secret: None,
         }
     }

@@ -254,10 +254,17 @@ fn check_url(text: &str) -> Result<(), String> {
     let uri: hyper::Uri = text
         .parse()
         .map_err(|e: hyper::http::uri::InvalidUri| e.to_string())?;
-    uri.host()
-        .filter(|host| !host.is_empty())
-        .map(|_| ())
-        .ok_or_else(|| "it has no host".to_owned())
+    let host = uri.host().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| "it has no host".to_owned())?;
+    // What is behind the host and is not a port is not reported by the library.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let has_port = authority
+        .rsplit_once(host)
+        .is_some_and(|(_, port)| !port.is_empty());
+    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err("its port must be a number from 1 to 65535".to_owned());
+    }
+    Ok(())
 }
 
 /// Likewise for the log.

@@ -1,10 +1,13 @@
 //! The plugin directory at a moment: which files are there, and with which content.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
 
 use super::load;
 
@@ -14,8 +17,21 @@ use super::load;
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
-    size: u64,
-    changed: (i64, i64),
+    size: i64,
+    changed: (i64, u64),
+}
+
+#[cfg(test)]
+impl Stamp {
+    /// One that stands for a content.
+    pub(super) fn of(content: i64) -> Self {
+        Self {
+            device: 0,
+            inode: 0,
+            size: content,
+            changed: (0, 0),
+        }
+    }
 }
 
 /// The longest plugin file, in bytes. One in Python, which are the longest by far, has 18 MB.
@@ -30,73 +46,89 @@ pub(super) struct Content {
     pub(super) hash: String,
 }
 
-/// Looks at the directory. Hidden files and those not named `*.wasm` are not plugins: editors and copying programs write
-/// to such names first.
-pub(super) fn stamps(dir: &Path) -> io::Result<Stamps> {
-    let mut stamps = Stamps::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str().filter(|name| is_plugin(name)) else {
-            continue;
-        };
-        // A file that was removed between the two calls, or a dangling link, is not there.
-        let Ok(found) = fs::metadata(dir.join(name)) else {
-            continue;
-        };
-        if found.is_file() {
-            let stamp = Stamp {
-                device: found.dev(),
-                inode: found.ino(),
-                size: found.size(),
-                changed: (found.ctime(), found.ctime_nsec()),
+/// The directory, opened. What is seen through it is one directory, even if its name leads to another one meanwhile, or to
+/// none: files that were moved away with it are not taken for removed ones.
+pub(super) struct Directory {
+    opened: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            opened: open(path, flags, Mode::empty())?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// As it is configured. For people: it may lead to another directory by now.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the files. Hidden ones and those not named `*.wasm` are not plugins: editors and copying programs write to
+    /// such names first.
+    pub(super) fn stamps(&self) -> io::Result<Stamps> {
+        let mut stamps = Stamps::new();
+        for entry in Dir::read_from(&self.opened)? {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().ok().filter(|name| is_plugin(name)) else {
+                continue;
             };
-            stamps.insert(name.to_owned(), stamp);
+            // A file that was removed between the two calls, or a dangling link, is not there.
+            let Ok(found) = statat(&self.opened, name, AtFlags::empty()) else {
+                continue;
+            };
+            if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
+                let stamp = Stamp {
+                    device: found.st_dev,
+                    inode: found.st_ino,
+                    size: found.st_size,
+                    changed: (found.st_ctime, found.st_ctime_nsec),
+                };
+                stamps.insert(name.to_owned(), stamp);
+            }
         }
+        Ok(stamps)
     }
-    Ok(stamps)
-}
 
-/// SHA-256 of the plugin files that are there, in hex, each if it can be read. None of them is in memory as a whole.
-pub(super) fn hashes(dir: &Path, stamps: &Stamps) -> BTreeMap<String, io::Result<String>> {
-    let files = stamps.keys().map(|name| {
-        let hash = open(&dir.join(name)).and_then(load::hash_of);
-        (name.clone(), hash)
-    });
-    // A file that was removed since the stamps were taken is not there.
-    files
-        .filter(|(_, hash)| !matches!(hash, Err(error) if error.kind() == io::ErrorKind::NotFound))
-        .collect()
-}
-
-/// Reads a plugin file.
-pub(super) fn read(path: &Path) -> io::Result<Content> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
-    Ok(Content {
-        hash: load::hash(&bytes),
-        bytes,
-    })
-}
-
-/// What there is of a file, unless that is more than any plugin has.
-fn open(path: &Path) -> io::Result<impl Read> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    if length > MAX_LENGTH {
-        let text = format!(
-            "it has {length} bytes, and the longest plugin may have {} MiB",
-            MAX_LENGTH >> 20
-        );
-        return Err(io::Error::other(text));
+    /// SHA-256 of a plugin file, in hex. It is never in memory as a whole.
+    pub(super) fn hash(&self, name: &str) -> io::Result<String> {
+        self.file(name).and_then(load::hash_of)
     }
-    // It may grow while it is being read.
-    Ok(file.take(MAX_LENGTH))
+
+    /// Reads a plugin file.
+    pub(super) fn read(&self, name: &str) -> io::Result<Content> {
+        let mut bytes = Vec::new();
+        self.file(name)?.read_to_end(&mut bytes)?;
+        Ok(Content {
+            hash: load::hash(&bytes),
+            bytes,
+        })
+    }
+
+    /// What there is of a file, unless that is more than any plugin has.
+    fn file(&self, name: &str) -> io::Result<impl Read> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.opened, name, flags, Mode::empty())?);
+        let length = file.metadata()?.len();
+        if length > MAX_LENGTH {
+            let text = format!(
+                "it has {length} bytes, and the longest plugin may have {} MiB",
+                MAX_LENGTH >> 20
+            );
+            return Err(io::Error::other(text));
+        }
+        // It may grow while it is being read.
+        Ok(file.take(MAX_LENGTH))
+    }
 }
 
-/// The directory itself, with all links resolved: if the name leads to another one, that one must be watched.
-pub(super) fn identity(dir: &Path) -> Option<(PathBuf, u64)> {
-    let real = dir.canonicalize().ok()?;
-    let inode = fs::metadata(&real).ok()?.ino();
+/// The directory that a path leads to now, with all links resolved: that is the one to watch.
+pub(super) fn identity(path: &Path) -> Option<(PathBuf, u64)> {
+    let real = path.canonicalize().ok()?;
+    let inode = std::fs::metadata(&real).ok()?.ino();
     Some((real, inode))
 }
 
@@ -120,6 +152,8 @@ fn is_plugin(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -152,7 +186,23 @@ mod tests {
         fs::create_dir(dir.path().join("f.wasm")).unwrap();
         std::os::unix::fs::symlink("nowhere", dir.path().join("g.wasm")).unwrap();
         std::os::unix::fs::symlink("notes.txt", dir.path().join("h.wasm")).unwrap();
-        let names: Vec<_> = stamps(dir.path()).unwrap().into_keys().collect();
+        let found = Directory::open(dir.path()).unwrap().stamps().unwrap();
+        let names: Vec<_> = found.into_keys().collect();
         assert_eq!(names, ["a.wasm", "b.wasm", "h.wasm"]);
+    }
+
+    #[test]
+    fn a_directory_that_is_moved_away_while_it_is_looked_at_is_seen_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plugins, away) = (dir.path().join("plugins"), dir.path().join("away"));
+        fs::create_dir(&plugins).unwrap();
+        fs::write(plugins.join("a.wasm"), "a").unwrap();
+        let opened = Directory::open(&plugins).unwrap();
+        let before = opened.stamps().unwrap();
+        fs::rename(&plugins, away).unwrap();
+        fs::create_dir(&plugins).unwrap();
+        assert_eq!(opened.stamps().unwrap(), before);
+        assert_eq!(opened.read("a.wasm").unwrap().bytes, b"a");
+        assert_eq!(opened.hash("a.wasm").unwrap(), load::hash(b"a"));
     }
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit};
 use wasmtime::Config;
 use wasmtime::component::{Component, Linker};
 
@@ -35,6 +36,7 @@ pub enum EngineError {
 
 impl Engine {
     pub(super) fn new(cache: Option<&Path>, shared: Arc<Shared>) -> Result<Self, EngineError> {
+        warn_of_address_space();
         let mut config = Config::new();
         config.epoch_interruption(true);
         // It makes each call 3.4 times as expensive, and nothing here needs the component model's own concurrency.
@@ -65,5 +67,17 @@ impl Engine {
 
     pub(super) fn linker(&self) -> &Linker<Guest> {
         &self.linker
+    }
+}
+
+/// An instance has few pages, but reserves so many addresses that it need not check each access to its memory.
+fn warn_of_address_space() {
+    if let Some(limit) = getrlimit(Resource::As).current {
+        tracing::warn!(
+            limit,
+            "the address space is limited (`ulimit -v`, LimitAS=), and each instance of a plugin reserves 4 GiB of it, of \
+             which it uses little: plugins may fail with `Cannot allocate memory`; lift this limit, and limit the memory \
+             that is used (MemoryMax=) instead"
+        );
     }
 }

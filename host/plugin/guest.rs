@@ -17,6 +17,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::clock::Clock;
 use super::keyvalue::KeyValue;
 use super::limits::{Limits, by_the_clock};
+use super::lines::Lines;
 use super::stdio::LogStream;
 use crate::message::Connection;
 
@@ -60,14 +61,16 @@ pub(super) struct Guest {
     pub(super) is_out_of_handles: bool,
     pub(super) memory: MemoryLimiter,
     pub(super) budget: Budget,
+    pub(super) lines: Lines,
     wasi: WasiCtx,
 }
 
 impl Guest {
     pub(super) fn new(plugin: Arc<str>, shared: Arc<Shared>, settings: &[(String, String)]) -> Self {
+        let lines = Lines::new();
         let wasi = WasiCtx::builder()
-            .stdout(LogStream::out(plugin.clone()))
-            .stderr(LogStream::err(plugin.clone()))
+            .stdout(LogStream::out(plugin.clone(), lines.clone()))
+            .stderr(LogStream::err(plugin.clone(), lines.clone()))
             .allow_blocking_current_thread(true)
             .build();
         let mut table = ResourceTable::new();
@@ -83,6 +86,7 @@ impl Guest {
                 refused: false,
             },
             budget: Budget::default(),
+            lines,
             wasi,
             shared,
         }

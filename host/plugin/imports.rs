@@ -91,6 +91,9 @@ fn number(n: usize) -> u32 {
 impl logging::Host for Guest {
     fn log(&mut self, level: Level, context: String, message: String) {
         let plugin = &*self.plugin;
+        if !self.lines.admit(plugin) {
+            return;
+        }
         let (context, message) = (&*excerpt(&context), &*excerpt(&message));
         match level {
             Level::Trace => tracing::trace!(plugin, context, "{message}"),

@@ -7,6 +7,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::lines::Lines;
 use crate::message::excerpt;
 
 /// A longer line is cut: a plugin must not fill the log.
@@ -16,22 +17,25 @@ const MAX_LINE: usize = 1024;
 #[derive(Clone)]
 pub(super) struct LogStream {
     plugin: Arc<str>,
+    lines: Lines,
     is_error: bool,
     line: Vec<u8>,
 }
 
 impl LogStream {
-    pub(super) fn out(plugin: Arc<str>) -> Self {
+    pub(super) fn out(plugin: Arc<str>, lines: Lines) -> Self {
         Self {
             plugin,
+            lines,
             is_error: false,
             line: Vec::new(),
         }
     }
 
-    pub(super) fn err(plugin: Arc<str>) -> Self {
+    pub(super) fn err(plugin: Arc<str>, lines: Lines) -> Self {
         Self {
             plugin,
+            lines,
             is_error: true,
             line: Vec::new(),
         }
@@ -40,7 +44,9 @@ impl LogStream {
     fn emit(&mut self) {
         let line = String::from_utf8_lossy(&self.line);
         let line = excerpt(&line);
-        if self.is_error {
+        if !self.lines.admit(&self.plugin) {
+            // It is left out.
+        } else if self.is_error {
             tracing::warn!(plugin = &*self.plugin, "{line}");
         } else {
             tracing::info!(plugin = &*self.plugin, "{line}");

@@ -1,66 +1,89 @@
-//! Says when the plugin directory may have changed. The only file that names notify.
+//! Says what has changed in the plugin directory. The only file that names notify.
 //!
 //! There are two sources: notices of the kernel, and a look every few seconds for what it gives no notice of (network file
-//! systems, the target of a link, a directory that was itself replaced). Neither says what changed; the caller has to look.
+//! systems, the target of a link, a directory that was itself replaced). Either is just a reason to look.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::directory::{self, Stamps};
+use super::directory::{self, Directory, Stamps};
+use super::settling::{Settled, Settling};
+
+/// A file that changes for so long without settling is worth a line in the log.
+const RESTLESS: Duration = Duration::from_secs(10);
 
 pub(super) struct Watch {
     dir: PathBuf,
     poll: Duration,
     settle: Duration,
+    settling: Settling,
+    /// There was no directory at the last look.
+    is_gone: bool,
     noticed: Arc<Notify>,
     /// The watcher and the directory that it watches. None while there is no directory.
     watching: Option<(RecommendedWatcher, (PathBuf, u64))>,
 }
 
 impl Watch {
-    pub(super) fn new(dir: &Path, poll: Duration, settle: Duration) -> Self {
+    /// Files that are as these are have not changed.
+    pub(super) fn new(dir: &Path, poll: Duration, settle: Duration, known: Stamps) -> Self {
         let mut watch = Self {
             dir: dir.to_owned(),
             poll,
             settle,
+            settling: Settling::new(settle, known),
+            is_gone: false,
             noticed: Arc::new(Notify::new()),
             watching: None,
         };
         watch.rewatch();
+        // Something may have changed before.
+        watch.noticed.notify_one();
         watch
     }
 
-    /// Waits until the stamps differ from the last ones and have been stable for the settling time: a file that is being
-    /// copied is left alone until it is complete. None: the directory cannot be read.
-    pub(super) async fn changed(&mut self, seen: &Option<Stamps>) -> Option<Stamps> {
+    /// Waits until files have changed and have settled, and gives them with the directory that they were seen in.
+    pub(super) async fn changed(&mut self) -> (Directory, Settled) {
         loop {
-            // Either is just a reason to look.
-            let _ = tokio::time::timeout(self.poll, self.noticed.notified()).await;
+            if self.settling.is_under_way() {
+                tokio::time::sleep(self.settle).await;
+            } else {
+                let _ = tokio::time::timeout(self.poll, self.noticed.notified()).await;
+            }
             self.rewatch();
-            if directory::stamps(&self.dir).ok() != *seen {
-                let settled = self.settled().await;
-                if settled != *seen {
-                    return settled;
-                }
+            let looked = Directory::open(&self.dir).and_then(|dir| Ok((dir.stamps()?, dir)));
+            let Ok((found, dir)) = looked.inspect_err(|error| self.tell_gone(error)) else {
+                self.is_gone = true;
+                continue;
+            };
+            if std::mem::take(&mut self.is_gone) {
+                tracing::info!(dir = %self.dir.display(), "the plugin directory is back");
+            }
+            let now = Instant::now();
+            let settled = self.settling.look(&found, now);
+            for file in self.settling.restless(RESTLESS.max(self.settle * 2), now) {
+                let settle = self.settle;
+                tracing::warn!(
+                    file,
+                    ?settle,
+                    "a plugin file keeps changing; it is taken when it has stayed the same for [plugins] settle"
+                );
+            }
+            if !settled.is_empty() {
+                return (dir, settled);
             }
         }
     }
 
-    /// Waits until the stamps have been stable for the settling time.
-    pub(super) async fn settled(&self) -> Option<Stamps> {
-        let mut before = directory::stamps(&self.dir).ok();
-        loop {
-            tokio::time::sleep(self.settle).await;
-            let now = directory::stamps(&self.dir).ok();
-            if now == before {
-                return now;
-            }
-            before = now;
+    fn tell_gone(&self, error: &std::io::Error) {
+        if !self.is_gone {
+            let dir = self.dir.display();
+            tracing::error!(%dir, %error, "the plugin directory is gone; the plugins that serve go on");
         }
     }
 
@@ -109,7 +132,7 @@ mod tests {
         let (sender, notices) = std::sync::mpsc::channel();
         let mut watcher = notify::recommended_watcher(sender).unwrap();
         watcher.watch(dir.path(), RecursiveMode::NonRecursive).unwrap();
-        directory::stamps(dir.path()).unwrap();
+        Directory::open(dir.path()).unwrap().stamps().unwrap();
         std::fs::read(&old).unwrap();
         let new = dir.path().join("new.wasm");
         std::fs::write(&new, "new").unwrap();

@@ -5,14 +5,12 @@ use hyper::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use hyper::{Method, StatusCode, Version};
+use hyper::{Method, Request, StatusCode, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::paths::DOT_SEGMENTS;
 use super::proxies::X_FORWARDED_PROTO;
-use super::{Gateway, Request};
 use crate::config::Origins;
-use crate::message::excerpt;
 
 /// Why a request is not a valid handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +48,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The name in the metric.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Origin => "origin",
             Self::Path => "path",
@@ -62,26 +60,6 @@ impl Refusal {
             | Self::Version
             | Self::Key => "violation",
         }
-    }
-
-    /// Counts and logs it. Gives what the client is told.
-    pub(super) fn tell(self, gateway: &Gateway, request: &Request) -> Response {
-        let name = self.name();
-        gateway.sessions.actions.metrics.handshake(name);
-        if let Some(times) = gateway.log_limit.count(name) {
-            let header = |name| {
-                let value = request.headers().get(name)?.to_str();
-                Some(excerpt(value.unwrap_or("(not text)")))
-            };
-            tracing::warn!(
-                path = &*excerpt(request.uri().path()),
-                origin = header(ORIGIN).as_deref(),
-                host = header(HOST).as_deref(),
-                times,
-                "handshake refused: {self}"
-            );
-        }
-        self.into_response()
     }
 }
 
@@ -110,7 +88,7 @@ pub(super) fn is_meant(headers: &HeaderMap) -> bool {
 }
 
 /// Gives the value of `Sec-WebSocket-Accept`.
-pub(super) fn check(origins: &Origins, request: &Request) -> Result<HeaderValue, Refusal> {
+pub(super) fn check<B>(origins: &Origins, request: &Request<B>) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     if request.version() < Version::HTTP_11 {
         return Err(Refusal::Http);

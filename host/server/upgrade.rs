@@ -7,8 +7,8 @@ use std::time::Instant;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::upgrade::Upgraded;
@@ -16,14 +16,14 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 use super::convert::{joined, to_headers, to_http, to_request};
-use super::handshake;
+use super::handshake::{self, Refusal};
 use super::limits::{ClientPermit, Reached};
 use super::proxies::{Remote, client_address};
 use super::socket::Socket;
 use super::{Gateway, Request, Settings};
 use crate::budget::{FREE, Held};
 use crate::config::{ClientIds, ClientLimits, Route};
-use crate::message::{self, Connection, Payload};
+use crate::message::{self, Connection, Payload, excerpt};
 use crate::session::Opened;
 use crate::websocket::{Window, negotiate};
 
@@ -52,7 +52,7 @@ pub(super) async fn upgrade(
     let client = client_address(&settings.proxies.trusted, remote, request.headers_mut());
     let key = match handshake::check(&settings.origins, &request) {
         Ok(key) => key,
-        Err(refusal) => return refusal.tell(&gateway, &request),
+        Err(refusal) => return refuse(&gateway, refusal, &request),
     };
     if gateway.sessions.actions.registry.is_closing() {
         metrics.handshake("shutdown");
@@ -114,6 +114,26 @@ pub(super) async fn upgrade(
         }
     });
     response
+}
+
+/// Counts and logs a refusal. Gives what the client is told.
+pub(super) fn refuse(gateway: &Gateway, refusal: Refusal, request: &Request) -> Response {
+    let name = refusal.name();
+    gateway.sessions.actions.metrics.handshake(name);
+    if let Some(times) = gateway.log_limit.count(name) {
+        let header = |name| {
+            let value = request.headers().get(name)?.to_str();
+            Some(excerpt(value.unwrap_or("(not text)")))
+        };
+        tracing::warn!(
+            path = &*excerpt(request.uri().path()),
+            origin = header(ORIGIN).as_deref(),
+            host = header(HOST).as_deref(),
+            times,
+            "handshake refused: {refusal}"
+        );
+    }
+    refusal.into_response()
 }
 
 /// Headers of more than a little count as what comes in while plugins and PHP decide: there are a few copies of them.

@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Unanswered;
+use crate::log_limit::LogLimit;
 use crate::message::{Request, Response};
 use crate::metrics::UpstreamMetrics;
 use connection::{Connection, Outgoing};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub address: Address,
     /// The absolute path of the PHP file that FPM runs, as FPM sees it.
     pub script: String,
+    /// Whether to ask for the file that `script` leads to through symbolic links at the time of the request.
+    pub resolve_links: bool,
     /// How many connections to keep, which is also how many are open at once. 0: a fresh connection for each request,
     /// as many as there are requests.
     ///
@@ -54,6 +57,8 @@ pub struct Settings {
     pub name: Arc<str>,
     /// Of the upstream.
     pub metrics: UpstreamMetrics,
+    /// For what every answer may cause.
+    pub log_limit: Arc<LogLimit>,
 }
 
 /// Where PHP-FPM listens.
@@ -107,7 +112,9 @@ impl FastCgi {
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
     pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
-        let outgoing = Arc::new(Outgoing::new(request, &self.script, self.permits.is_some())?);
+        let resolved = self.resolved().await;
+        let script = resolved.as_ref().unwrap_or(&self.script);
+        let outgoing = Arc::new(Outgoing::new(request, script, self.permits.is_some())?);
         let permit = match &self.permits {
             // Nobody closes the semaphore, so there always is one.
             Some(permits) => permits.clone().acquire_owned().await.ok().map(Arc::new),
@@ -119,6 +126,15 @@ impl FastCgi {
                 is_unsent: fault.is_unsent(),
                 failure: fault.describe(&self.settings),
             })
+    }
+
+    /// The file that the script leads to, if that is wanted and it is on this machine.
+    async fn resolved(&self) -> Option<Script> {
+        if !self.settings.resolve_links {
+            return None;
+        }
+        let real = tokio::fs::canonicalize(&self.settings.script).await.ok()?;
+        Some(Script::new(real.to_str()?))
     }
 
     async fn exchange(&self, outgoing: &Arc<Outgoing>, permit: &Permit) -> Result<Response, Fault> {

@@ -44,6 +44,8 @@ fn client_at(address: Address, script: &str, keep: usize, max_answer: usize) -> 
         timeout: PATIENCE,
         name: "php".into(),
         metrics: Metrics::default().upstream("php"),
+        log_limit: Arc::default(),
+        resolve_links: false,
     })
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 21] = [
+const MAY_NAME: [(&str, &[&str]); 22] = [
     ("budget", &[]),
     ("memory", &[]),
     ("message", &[]),
@@ -20,14 +20,18 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     ("telemetry", &["config"]),
     ("websocket", &[]),
     ("backoff", &[]),
+    ("log_limit", &[]),
     ("token_bucket", &[]),
     ("send_queue", &["budget", "message", "websocket"]),
     (
         "registry",
         &["budget", "message", "config", "send_queue", "websocket"],
     ),
-    ("plugin", &["message", "metrics", "config"]),
-    ("upstream", &["message", "metrics", "config", "backoff"]),
+    ("plugin", &["message", "metrics", "config", "token_bucket"]),
+    (
+        "upstream",
+        &["message", "metrics", "config", "backoff", "log_limit"],
+    ),
     ("dispatch", &["message", "config", "plugin"]),
     (
         "actions",
@@ -65,6 +69,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
             "metrics",
             "config",
             "dispatch",
+            "log_limit",
             "plugin",
             "registry",
             "session",

@@ -95,6 +95,7 @@ impl Validator<'_> {
             breaker_failures: raw.breaker_failures,
             breaker_pause: raw.breaker_pause.get_ref().0,
             keep: raw.keep,
+            resolve_links: raw.resolve_links,
             secrets: self.secrets("secret", raw.secret)?,
         })
     }

@@ -227,6 +227,15 @@ async fn receive(
                 Part::End(ProtocolStatus::Complete) => {
                     let is_read = buffer.is_empty();
                     buffer.clear();
+                    if let Some(line) = answer.stray_line()
+                        && let Some(times) = settings.log_limit.count("stray header line")
+                    {
+                        tracing::warn!(
+                            %upstream,
+                            times,
+                            "php sent `{line}` among its headers, which is not a header field; it is left out"
+                        );
+                    }
                     let response = answer.finish()?;
                     if matches!(response.status, 403 | 404) && NOT_RUN.iter().any(|words| stderr.says(words))
                     {

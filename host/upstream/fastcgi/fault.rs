@@ -164,6 +164,8 @@ mod tests {
                 timeout: std::time::Duration::ZERO,
                 name: "php".into(),
                 metrics: crate::metrics::Metrics::default().upstream("php"),
+                log_limit: Default::default(),
+                resolve_links: false,
             };
             let failure = Fault::CannotConnect(Error::from_raw_os_error(number)).describe(&settings);
             assert_eq!(

@@ -35,6 +35,8 @@ pub(super) struct Answer {
 struct Head {
     status: u16,
     headers: Headers,
+    /// The beginning of the first line that is not a header field.
+    stray: Option<String>,
 }
 
 impl Answer {
@@ -62,9 +64,14 @@ impl Answer {
         }
     }
 
+    /// The beginning of a line among the header fields that is none, and was left out.
+    pub(super) fn stray_line(&self) -> Option<&str> {
+        self.head.as_ref()?.stray.as_deref()
+    }
+
     /// The response, when everything has arrived.
     pub(super) fn finish(self) -> Result<Response, Unusable> {
-        let Some(Head { status, headers }) = self.head else {
+        let Some(Head { status, headers, .. }) = self.head else {
             return Err(Unusable::Bad("it ended before its header block did".to_owned()));
         };
         Ok(Response {
@@ -99,6 +106,7 @@ impl Answer {
 fn parse_head(block: &[u8]) -> Result<Head, Unusable> {
     let mut status = None;
     let mut headers = Headers::new();
+    let mut stray = None;
     for line in block
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -106,7 +114,10 @@ fn parse_head(block: &[u8]) -> Result<Head, Unusable> {
         if line.is_empty() {
             continue;
         }
-        let (name, value) = parse_field(line)?;
+        let Some((name, value)) = parse_field(line) else {
+            stray.get_or_insert_with(|| excerpt(line).into_owned());
+            continue;
+        };
         if name == "status" {
             status = Some(parse_status(&value)?);
         } else {
@@ -116,21 +127,21 @@ fn parse_head(block: &[u8]) -> Result<Head, Unusable> {
     let redirects = || headers.iter().any(|(name, _)| name == "location");
     // PHP sends the status 302 itself. Even without it, a `Location` means a redirect (RFC 3875 section 6.2.3).
     let status = status.unwrap_or_else(|| if redirects() { 302 } else { 200 });
-    Ok(Head { status, headers })
+    Ok(Head {
+        status,
+        headers,
+        stray,
+    })
 }
 
-fn parse_field(line: &[u8]) -> Result<(String, String), Unusable> {
-    let mut parts = line.splitn(2, |byte| *byte == b':');
-    match (parts.next(), parts.next()) {
-        (Some(name), Some(value)) if is_token(name) => {
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            Ok((name, String::from_utf8_lossy(value.trim_ascii()).into_owned()))
-        }
-        _ => Err(Unusable::Bad(format!(
-            "`{}` is not a header field",
-            excerpt(line)
-        ))),
-    }
+/// None: it is not a header field.
+fn parse_field(line: &[u8]) -> Option<(String, String)> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+    is_token(name).then(|| {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        (name, String::from_utf8_lossy(value.trim_ascii()).into_owned())
+    })
 }
 
 /// RFC 9110 section 5.6.2.
@@ -238,15 +249,26 @@ mod tests {
 
     #[test]
     fn what_is_no_header_block_is_refused() {
-        for bytes in [
-            &b""[..],
-            b"X: y\r\n",
-            b"no colon\n\n",
-            b": y\n\n",
-            b"a b: c\n\n",
-            b" folded: x\n\n",
-        ] {
+        for bytes in [&b""[..], b"X: y\r\n", b"Status: 1000\n\n"] {
             assert!(matches!(parse(&[bytes]), Err(Unusable::Bad(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_header_field_is_left_out() {
+        for line in ["no colon", ": y", "a b: c", " folded: x"] {
+            let mut answer = Answer::new(100);
+            let text = format!("X: y\n{line}\nother\nZ: z\n\nbody");
+            answer.push(BytesMut::from(text.as_str())).unwrap();
+            assert_eq!(answer.stray_line(), Some(line));
+            let names: Vec<_> = answer
+                .finish()
+                .unwrap()
+                .headers
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(names, ["x", "z"]);
         }
     }
 

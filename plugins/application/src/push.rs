@@ -5,7 +5,7 @@ mod item;
 mod json;
 mod results;
 
-use aileron_plugin::form::{fields, media_type};
+use aileron_plugin::form::{fields, looks_like_json, media_type};
 use aileron_plugin::{Action, Payload, Request, Response};
 use serde::Serialize;
 
@@ -29,6 +29,11 @@ pub fn handle(request: &Request, push_path: &str) -> Vec<Action> {
     }
     let items = if is_json(request) {
         json::items(request.body.as_bytes())
+    } else if looks_like_json(request) {
+        Err(
+            "the body is JSON, but content-type does not say so; send `Content-Type: application/json`"
+                .to_owned(),
+        )
     } else {
         match fields(request) {
             Err(_) => return vec![Action::Respond(Response::text(400, "Bad Request"))],

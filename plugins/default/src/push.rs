@@ -11,6 +11,11 @@ pub fn handle(request: &Request, push_path: &str) -> Vec<Action> {
         let refusal = error(405, "Method Not Allowed\n").with_header("allow", "GET, POST");
         return vec![Action::Respond(refusal)];
     }
+    if form::looks_like_json(request) {
+        let text = "Bad Request: the body is JSON, and this plugin takes a form with client_id and message; \
+                    `built-in = \"application\"` in [plugins] takes JSON too, as `Content-Type: application/json`\n";
+        return vec![Action::Respond(error(400, text))];
+    }
     let Ok(mut fields) = form::fields(request) else {
         return vec![Action::Respond(Response::text(400, "Bad Request"))];
     };

@@ -11,7 +11,7 @@ mod request;
 pub use error::FormError;
 pub use multipart::{Part, multipart};
 pub use parameters::{boundary, media_type};
-pub use request::{fields, post};
+pub use request::{fields, looks_like_json, post};
 
 /// The media type of what [`encode`] gives and [`decode`] takes.
 pub const URLENCODED: &str = "application/x-www-form-urlencoded";

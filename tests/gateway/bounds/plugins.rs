@@ -106,3 +106,22 @@ async fn a_file_that_is_longer_than_any_plugin_is_refused_unread() {
     assert!(more < 32 * MIB, "{more}");
     assert_eq!(gateway.plugin("misbehave").await.unwrap()["state"], "serving");
 }
+
+/// Each message that PHP does not answer is worth a line, until there are thousands in a second.
+#[tokio::test]
+async fn an_outage_under_load_does_not_fill_the_log() {
+    const MESSAGES: usize = 5000;
+    let upstream = "[upstream]\nurl = \"http://127.0.0.1:1/\"\nretries = 0\nbreaker-failures = 1\nbreaker-pause = \"1h\"\n";
+    let mut gateway = Gateway::start(&format!("in-flight = 16\n{upstream}")).await;
+    let mut client = gateway.connect().await;
+    for _ in 0..MESSAGES {
+        client.send("x").await;
+    }
+    client.is_quiet().await;
+    let logged = gateway.count_logged(&["no answer"]);
+    println!("{logged} lines for {MESSAGES} messages");
+    assert!((500..MESSAGES).contains(&logged), "{logged}");
+    gateway
+        .logged(&["WARN", "plugin=\"default\"", "more than 500 lines a second"])
+        .await;
+}

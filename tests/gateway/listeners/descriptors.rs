@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::{handshakes, head_of};
 use crate::support::{Fpm, Gateway, PATIENCE, command};
 
-/// The gateway with so many descriptors.
-async fn limited(descriptors: usize, config: &str) -> Gateway {
+/// The gateway under a limit of `ulimit`, such as `-n 60`.
+async fn limited(limit: &str, config: &str) -> Gateway {
     let dir = TempDir::new().unwrap();
     std::fs::write(
         dir.path().join("aileron.toml"),
@@ -21,7 +21,7 @@ async fn limited(descriptors: usize, config: &str) -> Gateway {
     let gateway = command(dir.path());
     let mut limiting = Command::new("sh");
     limiting
-        .args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\"")])
+        .args(["-c", &format!("ulimit {limit} && exec \"$0\"")])
         .arg(gateway.get_program())
         .current_dir(dir.path())
         .envs(
@@ -36,7 +36,7 @@ async fn limited(descriptors: usize, config: &str) -> Gateway {
 #[tokio::test]
 async fn silent_connections_leave_enough_for_clients_and_php_and_new_clients_get_in() {
     let fpm = Fpm::start(4).await;
-    let mut gateway = limited(60, &format!("[upstream]\n{}", fpm.upstream("frames.php"))).await;
+    let mut gateway = limited("-n 60", &format!("[upstream]\n{}", fpm.upstream("frames.php"))).await;
     gateway
         .logged(&["WARN", "limit of file descriptors", "limit=60", "max-connections"])
         .await;
@@ -79,4 +79,18 @@ async fn who_does_not_read_answers_is_dropped() {
         let head = head_of(&mut reading, &request[..request.len() / 100]).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     }
+}
+
+/// With too little of it, a plugin cannot be called, and nothing else would say why.
+#[tokio::test]
+async fn a_limit_of_the_address_space_is_named() {
+    let mut gateway = limited("-v 100000000", "").await;
+    gateway
+        .logged(&[
+            "WARN",
+            "address space is limited",
+            "LimitAS=",
+            "limit=102400000000",
+        ])
+        .await;
 }

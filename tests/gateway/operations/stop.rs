@@ -100,7 +100,9 @@ async fn pushes_are_taken_to_the_end_and_clients_are_not() {
         php.has_noted("hold").await;
         gateway.process.signal("TERM");
         gateway.logged(&["shutting down", "connections=1"]).await;
-        assert_eq!(gateway.get("/ready").await.status, 503);
+        while gateway.get("/ready").await.status != 503 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(gateway.get("/live").await.status, 200);
         let form = format!("client_id={}&message=pushed", client.id);
         assert_eq!(gateway.push(&form).await.status, 200);

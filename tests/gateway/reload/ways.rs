@@ -5,6 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -67,6 +69,42 @@ async fn a_file_that_is_copied_in_pieces_is_taken_when_it_is_complete_and_not_be
     assert_answers(&mut client, 2).await;
     assert_eq!(gateway.count_logged(&["plugin file refused"]), 0);
     assert_eq!(loaded(&gateway).await, 2.0);
+}
+
+/// Its author is trying things out, or a broken program writes it for ever.
+#[tokio::test]
+async fn a_file_that_is_written_all_the_time_does_not_hold_up_the_others() {
+    let mut gateway = Gateway::with_plugins(&[("stamp", &stamp(1))], QUICK).await;
+    let mut client = gateway.connect().await;
+    let busy = gateway.plugin_file("zz-busy");
+    let stop = Arc::new(AtomicBool::new(false));
+    let (written, is_written) = tokio::sync::oneshot::channel();
+    let writer = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let mut written = Some(written);
+            for n in 0.. {
+                fs::write(&busy, format!("not a plugin yet: {n}")).unwrap();
+                written.take().map(|written| written.send(()));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    is_written.await.unwrap();
+    for number in 2..5 {
+        put(&gateway.plugin_file("stamp"), &stamp(number));
+        gateway.serves("stamp", &stamp(number)).await;
+        assert_answers(&mut client, number).await;
+    }
+    fs::remove_file(gateway.plugin_file("stamp")).unwrap();
+    gateway.forgets("stamp").await;
+    assert!(gateway.plugin("zz-busy").await.is_none(), "it has not settled");
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    gateway.logged(&["ERROR", "plugin file refused", "zz-busy"]).await;
 }
 
 /// A new file beside it, the old one kept as a backup, the new one put in its place.
@@ -149,6 +187,7 @@ async fn while_the_directory_is_gone_what_served_goes_on_and_a_new_one_is_taken_
     put(&gateway.plugin_file("stamp"), &stamp(2));
     gateway.serves("stamp", &stamp(2)).await;
     assert_answers(&mut client, 2).await;
+    gateway.logged(&["INFO", "the plugin directory is back"]).await;
 }
 
 /// No notice comes for a file outside the directory.

@@ -129,3 +129,55 @@ async fn a_web_page_as_answer_to_open_is_noticed() {
         ])
         .await;
 }
+
+/// As nginx does. PHP itself sends what `header()` is given, whatever it is.
+#[tokio::test]
+async fn a_line_among_the_headers_that_is_none_is_left_out_and_logged_once() {
+    let fpm = Fpm::start(1).await;
+    let dir = TempDir::new().unwrap();
+    let script = dir.path().join("stray.php");
+    std::fs::write(
+        &script,
+        "<?php header('oops'); header('not a name: x'); header('X-Fine: 1'); echo 'answer';",
+    )
+    .unwrap();
+    let config = format!("[upstream]\n{}", fpm.upstream(script.to_str().unwrap()));
+    let mut gateway = Gateway::start(&config).await;
+    let mut client = gateway.connect().await;
+    for _ in 0..5 {
+        assert_eq!(client.ask("x").await, "answer");
+    }
+    gateway
+        .logged(&["WARN", "upstream=default", "`oops` among its headers"])
+        .await;
+    assert_eq!(gateway.count_logged(&["among its headers"]), 1);
+}
+
+/// Blue-green deployments: `current` is a link to a release.
+#[tokio::test]
+async fn a_deployment_that_turns_a_link_is_seen_by_the_next_message() {
+    let fpm = Fpm::start(1).await;
+    let dir = TempDir::new().unwrap();
+    for release in ["one", "two"] {
+        std::fs::create_dir(dir.path().join(release)).unwrap();
+        let script = dir.path().join(release).join("ws.php");
+        std::fs::write(script, "<?php echo $_SERVER['SCRIPT_FILENAME'], ' ', __DIR__;").unwrap();
+    }
+    let current = dir.path().join("current");
+    std::os::unix::fs::symlink("one", &current).unwrap();
+    let config = format!(
+        "[upstream]\nresolve-links = true\n{}",
+        fpm.upstream(current.join("ws.php").to_str().unwrap())
+    );
+    let gateway = Gateway::start(&config).await;
+    let mut client = gateway.connect().await;
+    let root = dir.path().canonicalize().unwrap();
+    for release in ["one", "two", "one"] {
+        let fresh = dir.path().join("fresh");
+        std::os::unix::fs::symlink(release, &fresh).unwrap();
+        std::fs::rename(&fresh, &current).unwrap();
+        let release = root.join(release);
+        let expected = format!("{} {}", release.join("ws.php").display(), release.display());
+        assert_eq!(client.ask("x").await, expected);
+    }
+}

@@ -14,6 +14,8 @@ const OK: &[u8] = b"\x01\x06\0\x01\0\x0a\0\0X: y\n\nbody\x01\x03\0\x01\0\x08\0\0
 fn settings() -> Settings {
     Settings {
         address: Address::Tcp("fpm:9000".to_owned()),
+        log_limit: Default::default(),
+        resolve_links: false,
         script: "/index.php".to_owned(),
         keep: 0,
         max_answer: 1000,

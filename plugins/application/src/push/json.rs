@@ -57,8 +57,7 @@ fn set(item: &mut Item, name: &str, value: &RawValue) -> Result<(), &'static str
         "message" => item.message = Some(Payload::Text(message(value)?)),
         "binary" => item.message = Some(Payload::Binary(binary(value).ok_or("must be base64")?)),
         "attributes" => {
-            let attributes: BTreeMap<_, _> = read(value).ok_or("must be an object of strings")?;
-            item.attributes = attributes.into_iter().collect();
+            item.attributes = attributes(value).ok_or("must be an object of strings")?;
         }
         "close" => {
             let Close { code, reason } =
@@ -76,6 +75,14 @@ struct Close {
     code: u16,
     #[serde(default)]
     reason: String,
+}
+
+/// PHP's `json_encode()` makes `[]` of an empty array.
+fn attributes(value: &RawValue) -> Option<Vec<(String, Option<String>)>> {
+    match read::<[(); 0]>(value) {
+        Some([]) => Some(Vec::new()),
+        None => read::<BTreeMap<_, _>>(value).map(|attributes| attributes.into_iter().collect()),
+    }
 }
 
 fn one_or_many(value: &RawValue) -> Result<Vec<String>, &'static str> {
@@ -148,6 +155,8 @@ mod tests {
         ];
         assert_eq!(items(many.as_bytes()), Ok(expected.into()));
         assert_eq!(items(b"[]"), Ok(Vec::new()));
+        let empty = items(br#"{"client_id": "a", "message": "", "attributes": []}"#).unwrap();
+        assert_eq!(empty[0].attributes, []);
     }
 
     #[test]
@@ -196,6 +205,10 @@ mod tests {
             ),
             (
                 r#"{"attributes": {"a": 5}}"#,
+                "item 1: attributes: must be an object of strings",
+            ),
+            (
+                r#"{"attributes": ["a"]}"#,
                 "item 1: attributes: must be an object of strings",
             ),
             (

@@ -68,6 +68,20 @@ fn the_form_of_the_article_is_answered_in_words() {
 }
 
 #[test]
+fn json_that_is_called_a_form_is_told_apart_from_a_client_who_is_gone() {
+    for content_type in [form::URLENCODED, "text/plain", ""] {
+        for body in [r#"{"client_id": "a", "message": "hi"}"#, "[]"] {
+            let actions = posted(content_type, body);
+            assert_eq!(response(&actions).status, 400);
+            let Payload::Text(body) = &response(&actions).body else {
+                panic!("{actions:?}");
+            };
+            assert!(body.contains("send `Content-Type: application/json`"), "{body}");
+        }
+    }
+}
+
+#[test]
 fn everything_else_is_reported() {
     let actions = posted(form::URLENCODED, "client_id[]=a&client_id[]=b&message=hi");
     let context = text(r#"[[{"client_id":"a"},1],[{"client_id":"b"},1]]"#);

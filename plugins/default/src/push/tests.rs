@@ -53,6 +53,13 @@ fn the_form_of_the_article_is_sent() {
 }
 
 #[test]
+fn json_is_told_apart_from_a_client_who_is_gone() {
+    let actions = posted("", r#"{"client_id": "a", "message": "hi"}"#);
+    assert_eq!(refusal(&actions).status, 400);
+    assert!(matches!(&refusal(&actions).body, Payload::Text(body) if body.contains("takes a form")));
+}
+
+#[test]
 fn the_body_goes_before_the_query_and_the_first_value_wins() {
     let actions = posted("client_id=q&message=q", "client_id=b&client_id=c");
     assert_eq!(actions, sent("b", text("q")));

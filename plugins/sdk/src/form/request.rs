@@ -23,6 +23,15 @@ pub fn fields(request: &Request) -> Result<Vec<(String, Vec<u8>)>, FormError> {
     Ok(fields)
 }
 
+/// Whether a body begins as an object or a list of JSON, which no form does, and is said to be a form or nothing. That is
+/// how `curl -d '{…}'` and PHP's cURL send JSON if nobody tells them what it is.
+pub fn looks_like_json(request: &Request) -> bool {
+    let content_type = request.header("content-type").unwrap_or_default();
+    let body = request.body.as_bytes().trim_ascii_start();
+    matches!(media_type(content_type).as_str(), URLENCODED | "text/plain" | "")
+        && matches!(body.first(), Some(b'{' | b'['))
+}
+
 fn body_fields(request: &Request) -> Result<Vec<(String, Vec<u8>)>, FormError> {
     let body = request.body.as_bytes();
     if body.is_empty() {
@@ -81,6 +90,23 @@ mod tests {
         }
         let read = fields(&request("a=2", "application/json", b""));
         assert_eq!(read, Ok(owned(&[("a", b"2")])));
+    }
+
+    #[test]
+    fn json_that_is_called_a_form_is_noticed() {
+        for (content_type, body, is_json) in [
+            (URLENCODED, &b" {\"a\": 1}"[..], true),
+            ("", b"[{}]", true),
+            ("Text/Plain; charset=utf-8", b"{}", true),
+            ("application/json", b"{}", false),
+            (MULTIPART, b"[", false),
+            (URLENCODED, b"a=[1]", false),
+            (URLENCODED, b"%7B", false),
+            (URLENCODED, b"", false),
+        ] {
+            let found = looks_like_json(&request("", content_type, body));
+            assert_eq!(found, is_json, "{content_type}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Counts what is not logged.
-#[derive(Default)]
-pub(super) struct LogLimit(Mutex<HashMap<&'static str, Cause>>);
+#[derive(Debug, Default)]
+pub struct LogLimit(Mutex<HashMap<&'static str, Cause>>);
 
+#[derive(Debug)]
 struct Cause {
     told: Instant,
     untold: usize,
@@ -18,7 +19,7 @@ struct Cause {
 
 impl LogLimit {
     /// Whether a cause has to be logged now, and if so, how often it has occurred since the last time.
-    pub(super) fn count(&self, cause: &'static str) -> Option<usize> {
+    pub fn count(&self, cause: &'static str) -> Option<usize> {
         self.count_at(cause, Instant::now())
     }
 
