@@ -112,7 +112,8 @@ impl App {
         let (limits, kept) = rules(config);
         let registry = Arc::new(Registry::new(limits, kept));
         let plugins = load_plugins(config, registry.clone(), metrics.clone())?;
-        let upstreams = ArcSwap::from_pointee(Upstreams::new(&config.upstreams, &metrics)?);
+        let upstreams = Upstreams::new(&config.upstreams, &metrics, registry.inbound().clone())?;
+        let upstreams = ArcSwap::from_pointee(upstreams);
         let actions = Arc::new(Actions {
             registry,
             upstreams,

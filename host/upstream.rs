@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backoff::pause;
+use crate::budget::Budget;
 use crate::config::{self, UpstreamUrl};
 use crate::message::{Failure, Flow, Outcome, Request, Response};
 use crate::metrics::{Metrics, UpstreamMetrics};
@@ -29,7 +30,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// All configured upstreams, by index and by name.
-pub struct Upstreams(Vec<Arc<Upstream>>);
+pub struct Upstreams {
+    list: Vec<Arc<Upstream>>,
+    inbound: Arc<Budget>,
+}
 
 struct Upstream {
     /// What it was made from.
@@ -86,27 +90,33 @@ pub struct UpstreamError {
 }
 
 impl Upstreams {
-    /// Sets up clients. Nothing is connected yet: an upstream may come up later than the gateway.
-    pub fn new(upstreams: &[config::Upstream], metrics: &Metrics) -> Result<Self, UpstreamError> {
-        Self(Vec::new()).changed(upstreams, metrics)
+    /// Sets up clients. Nothing is connected yet: an upstream may come up later than the gateway. Requests that are sent
+    /// although nobody waits for them any more count for `inbound`.
+    pub fn new(
+        upstreams: &[config::Upstream],
+        metrics: &Metrics,
+        inbound: Arc<Budget>,
+    ) -> Result<Self, UpstreamError> {
+        let list = Vec::new();
+        Self { list, inbound }.changed(upstreams, metrics)
     }
 
     /// The upstreams of another configuration. Those that have not changed go on, with all that they have learned.
     pub fn changed(&self, upstreams: &[config::Upstream], metrics: &Metrics) -> Result<Self, UpstreamError> {
-        let same = |config: &config::Upstream| self.0.iter().find(|upstream| upstream.config == *config);
-        upstreams
-            .iter()
-            .map(|config| match same(config) {
-                Some(upstream) => Ok(upstream.clone()),
-                None => Upstream::new(config, metrics).map(Arc::new),
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let same = |config: &config::Upstream| self.list.iter().find(|upstream| upstream.config == *config);
+        let list = upstreams.iter().map(|config| match same(config) {
+            Some(upstream) => Ok(upstream.clone()),
+            None => Upstream::new(config, metrics, &self.inbound).map(Arc::new),
+        });
+        Ok(Self {
+            list: list.collect::<Result<_, _>>()?,
+            inbound: self.inbound.clone(),
+        })
     }
 
     /// The index of a name.
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|upstream| upstream.name == name)
+        self.list.iter().position(|upstream| upstream.name == name)
     }
 
     /// Sends a request and waits for the whole answer, at most as long as the upstream's time limit.
@@ -118,7 +128,7 @@ impl Upstreams {
 
     /// Waits for the turn of a request. Nothing is sent until then, and dropping the future gives up.
     pub async fn turn(&self, index: usize, flow: Flow) -> Result<Turn<'_>, Failure> {
-        let Some(upstream) = self.0.get(index) else {
+        let Some(upstream) = self.list.get(index) else {
             return Err(Failure::Other(
                 "unknown-upstream".to_owned(),
                 format!("there is no upstream {index}"),
@@ -129,7 +139,11 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn new(config: &config::Upstream, metrics: &Metrics) -> Result<Self, UpstreamError> {
+    fn new(
+        config: &config::Upstream,
+        metrics: &Metrics,
+        inbound: &Arc<Budget>,
+    ) -> Result<Self, UpstreamError> {
         let metrics = metrics.upstream(&config.name);
         let fastcgi = |address, script: &String| {
             Protocol::FastCgi(FastCgi::new(fastcgi::Settings {
@@ -142,6 +156,7 @@ impl Upstream {
                 name: Arc::from(config.name.as_str()),
                 metrics: metrics.clone(),
                 log_limit: Arc::default(),
+                inbound: inbound.clone(),
             }))
         };
         let protocol = match &config.url {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use aileron::actions;
+use aileron::budget::Budget;
 use aileron::config::Config;
 use aileron::dispatch::{Dispatch, Step};
 use aileron::message::{Connection, Effect, Event, Headers, Outcome, Payload, Request, Response};
@@ -20,7 +21,11 @@ const EXCERPT: usize = 200;
 /// Goes through the plugins of each route as a client would, and prints the end of each request to an upstream. Nothing else
 /// that plugins want is done. False if a request had no answer, or one with a status of 5xx.
 pub(crate) async fn ask(config: &Config, plugins: &Plugins) -> Result<bool, UpstreamError> {
-    let upstreams = Upstreams::new(&config.upstreams, &Metrics::default())?;
+    let upstreams = Upstreams::new(
+        &config.upstreams,
+        &Metrics::default(),
+        Budget::new(config.max_inbound),
+    )?;
     let mut is_good = true;
     for (index, route) in config.routes.iter().enumerate() {
         let path = route.path.to_string().replace('*', NAME);

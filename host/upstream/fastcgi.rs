@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Unanswered;
+use crate::budget::Budget;
 use crate::log_limit::LogLimit;
 use crate::message::{Request, Response};
 use crate::metrics::UpstreamMetrics;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub metrics: UpstreamMetrics,
     /// For what every answer may cause.
     pub log_limit: Arc<LogLimit>,
+    /// What the gateway holds of what clients have sent, to which the rest of a request belongs that nobody waits for.
+    pub inbound: Arc<Budget>,
 }
 
 /// Where PHP-FPM listens.

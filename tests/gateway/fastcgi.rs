@@ -45,6 +45,7 @@ fn client_at(address: Address, script: &str, keep: usize, max_answer: usize) -> 
         name: "php".into(),
         metrics: Metrics::default().upstream("php"),
         log_limit: Arc::default(),
+        inbound: aileron::budget::Budget::new(usize::MAX),
         resolve_links: false,
     })
 }

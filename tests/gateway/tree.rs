@@ -30,7 +30,7 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
     ("plugin", &["message", "metrics", "config", "token_bucket"]),
     (
         "upstream",
-        &["message", "metrics", "config", "backoff", "log_limit"],
+        &["message", "metrics", "config", "backoff", "budget", "log_limit"],
     ),
     ("dispatch", &["message", "config", "plugin"]),
     (

@@ -68,7 +68,11 @@ impl Outgoing {
 
     /// Whether it may be cut off while it is sent.
     pub(super) fn is_long(&self) -> bool {
-        self.head.len() + self.body.len() > AT_ONCE
+        self.len() > AT_ONCE
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.body.len()
     }
 
     /// Sends everything after the first `sent` bytes of the head.
@@ -161,8 +165,9 @@ async fn exchange(
     let mut gone = pin!(gone);
     let mut is_sending = true;
     let mut is_sent = false;
-    // Set when nobody waits any more.
+    // Both are set when nobody waits any more.
     let mut until = None;
+    let mut _held = None;
     loop {
         tokio::select! {
             biased;
@@ -172,17 +177,18 @@ async fn exchange(
                 let (response, is_read) = answer?;
                 return Ok((response, is_sent && is_read));
             }
-            () = &mut gone, if until.is_none() => until = Some(Instant::now() + settings.timeout),
+            () = &mut gone, if until.is_none() => {
+                let inbound = &settings.inbound;
+                // Half of the room is for those who are still there.
+                if inbound.used() + outgoing.len() > inbound.limit() / 2 {
+                    return Err(cut(settings, "too much waits to be sent for clients who have gone (max-inbound)"));
+                }
+                _held = Some(inbound.hold(outgoing.len()));
+                until = Some(Instant::now() + settings.timeout);
+            }
             () = passed(until) => {
-                settings.metrics.unfinished("cut");
-                let (upstream, address) = (&settings.name, &settings.address);
-                tracing::warn!(
-                    %upstream,
-                    "{address} took a part of a request and then nothing for a further {:?} (timeout); the rest is cut off, \
-                     and the script may run with a part of the body",
-                    settings.timeout
-                );
-                return Err(Fault::GivenUp);
+                let text = format!("it took a part and then nothing for a further {:?} (timeout)", settings.timeout);
+                return Err(cut(settings, &text));
             }
         }
         if until.is_some() && !is_sending {
@@ -190,6 +196,20 @@ async fn exchange(
             return Err(Fault::GivenUp);
         }
     }
+}
+
+/// The rest of a request is not sent.
+fn cut(settings: &Settings, why: &str) -> Fault {
+    settings.metrics.unfinished("cut");
+    if let Some(times) = settings.log_limit.count("cut off") {
+        let (upstream, address) = (&settings.name, &settings.address);
+        tracing::warn!(
+            %upstream,
+            times,
+            "a request to {address} is cut off, and the script may run with a part of the body: {why}"
+        );
+    }
+    Fault::GivenUp
 }
 
 /// Waits until this time, or forever without one.

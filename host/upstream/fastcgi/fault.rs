@@ -165,6 +165,7 @@ mod tests {
                 name: "php".into(),
                 metrics: crate::metrics::Metrics::default().upstream("php"),
                 log_limit: Default::default(),
+                inbound: crate::budget::Budget::new(usize::MAX),
                 resolve_links: false,
             };
             let failure = Fault::CannotConnect(Error::from_raw_os_error(number)).describe(&settings);

@@ -34,7 +34,12 @@ mod server {
     pub mod paths;
     pub mod proxies;
     pub mod push {
-        pub mod local;
+        mod local;
+
+        pub fn may_push(headers: &hyper::HeaderMap, uri: &hyper::Uri) -> bool {
+            local::check(headers, uri, Some(&["host.docker.internal".to_owned()])).is_ok()
+        }
+
         /// Why a push is refused, as far as it is seen by its head.
         pub mod refusal {
             use hyper::header::HeaderName;
@@ -62,10 +67,6 @@ mod server {
     pub fn accepts(request: &hyper::Request<()>) -> bool {
         handshake::check(&crate::config::Origins::SameHost, request).is_ok()
     }
-
-    pub fn may_push(headers: &hyper::HeaderMap, uri: &hyper::Uri) -> bool {
-        push::local::check(headers, uri, Some(&["host.docker.internal".to_owned()])).is_ok()
-    }
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -79,7 +80,7 @@ fuzz_target!(|input: &[u8]| {
     if server::accepts(&request) {
         is_handshake(&request);
     }
-    if server::may_push(headers, uri) {
+    if server::push::may_push(headers, uri) {
         is_local(headers);
     }
     let cookie = headers.get("cookie").and_then(|value| value.to_str().ok());

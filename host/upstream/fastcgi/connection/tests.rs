@@ -15,6 +15,7 @@ fn settings() -> Settings {
     Settings {
         address: Address::Tcp("fpm:9000".to_owned()),
         log_limit: Default::default(),
+        inbound: crate::budget::Budget::new(usize::MAX),
         resolve_links: false,
         script: "/index.php".to_owned(),
         keep: 0,
