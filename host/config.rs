@@ -221,6 +221,14 @@ pub struct Upstream {
     pub keep: usize,
     /// Whether symbolic links in the path of a FastCGI script are resolved at each request.
     pub resolve_links: bool,
+    /// The document root of a FastCGI script; none for the directory that it is in.
+    pub root: Option<String>,
+    /// What a FastCGI script finds as the path and query that a browser has asked for; none for its own path.
+    pub path: Option<String>,
+    /// FastCGI variables beside the usual ones, or in place of them.
+    pub params: Vec<(String, String)>,
+    /// Headers of each request that has none of the name. Names in lower case.
+    pub headers: Vec<(String, String)>,
 }
 
 /// The plugin that is built into the gateway and last in every chain.

@@ -150,6 +150,9 @@ impl Upstream {
                 address,
                 script: script.clone(),
                 resolve_links: config.resolve_links,
+                root: config.root.clone(),
+                path: config.path.clone(),
+                params: config.params.clone(),
                 keep: config.keep,
                 max_answer: config.max_answer,
                 timeout: config.timeout,
@@ -197,7 +200,7 @@ impl Upstream {
             timeout: config.timeout,
             retries: config.retries,
             guard: Guard::new(&settings, &metrics),
-            own_headers: OwnHeaders::new(config.secrets.first()),
+            own_headers: OwnHeaders::new(config.secrets.first(), config.headers.clone()),
             protocol,
             metrics,
         })

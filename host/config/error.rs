@@ -196,7 +196,8 @@ fn without_secrets(line: &str) -> String {
         let key = before.trim_end().trim_end_matches(['"', '\'']);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let start = key.rfind(|c| !is_part(c)).map_or(0, |at| at + 1);
-        key.get(start..).is_some_and(|key| SECRETS.contains(&key))
+        let key = key.get(start..).unwrap_or_default().to_ascii_lowercase();
+        SECRETS.iter().any(|secret| key.ends_with(secret))
     };
     let equals = line.match_indices('=').map(|(at, _)| at).find(is_secret);
     match equals.and_then(|at| line.split_at_checked(at + 1)) {
@@ -248,8 +249,16 @@ fn without_userinfo(text: String) -> String {
     shown
 }
 
-/// The keys whose values are credentials.
-const SECRETS: [&str; 3] = ["token", "signature-key", "secret"];
+/// How keys end whose values are credentials: the gateway's own, and those in `params` and `headers` of an upstream.
+const SECRETS: [&str; 7] = [
+    "token",
+    "secret",
+    "password",
+    "authorization",
+    "cookie",
+    "-key",
+    "_key",
+];
 
 /// The parser speaks to programmers. Its terms are replaced by those of the documentation.
 const WORDS: [(&str, &str); 9] = [
@@ -290,6 +299,12 @@ mod tests {
                 "url = 'http://x/?token=hunter2'",
                 "url = 'http://x/?token=*******'",
             ),
+            (
+                "headers = { Authorization = 'x y' }",
+                "headers = { Authorization = '* *' *",
+            ),
+            ("DB_PASSWORD = 'hunter2'", "DB_PASSWORD = '*******'"),
+            ("key = 'key.pem'", "key = 'key.pem'"),
             ("token-env = \"NAME\"", "token-env = \"NAME\""),
             ("[push]", "[push]"),
         ] {

@@ -24,7 +24,7 @@ const MIB: usize = 1024 * 1024;
 pub(super) struct Config {
     pub(super) listen: Spanned<String>,
     pub(super) path: Spanned<String>,
-    pub(super) client_id: ClientIds,
+    pub(super) client_id: Option<ClientIds>,
     pub(super) in_flight: Spanned<usize>,
     pub(super) max_message: Bytes,
     pub(super) max_queue: Bytes,
@@ -68,7 +68,7 @@ impl Default for Config {
         Self {
             listen: unplaced("127.0.0.1:8080".to_owned()),
             path: unplaced("/ws".to_owned()),
-            client_id: ClientIds::Address,
+            client_id: None,
             in_flight: unplaced(1),
             max_message: Bytes(MIB),
             max_queue: Bytes(MIB),
@@ -224,6 +224,10 @@ pub(super) struct Upstream {
     pub(super) breaker_pause: Spanned<Seconds>,
     pub(super) keep: usize,
     pub(super) resolve_links: bool,
+    pub(super) root: Option<Spanned<String>>,
+    pub(super) path: Option<Spanned<String>>,
+    pub(super) params: BTreeMap<Spanned<String>, String>,
+    pub(super) headers: BTreeMap<Spanned<String>, String>,
     pub(super) secret: Option<Spanned<Secrets>>,
 }
 
@@ -242,6 +246,10 @@ impl Default for Upstream {
             breaker_pause: unplaced(Seconds::from_secs(1)),
             keep: 0,
             resolve_links: false,
+            root: None,
+            path: None,
+            params: BTreeMap::new(),
+            headers: BTreeMap::new(),
             secret: None,
         }
     }

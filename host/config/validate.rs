@@ -2,6 +2,7 @@
 
 mod listeners;
 mod memory;
+mod request;
 mod upstreams;
 
 use std::ops::Range;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Source};
 use super::types::{self, check_filter};
 use super::{
-    Closings, Config, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Policy, Probation, Route,
-    Schedule, Topic, Upstream, raw,
+    BuiltIn, ClientIds, Closings, Config, Heartbeat, Log, Origins, Overrides, PathPattern, Plugins, Policy,
+    Probation, Route, Schedule, Topic, Upstream, raw,
 };
 
 /// Schedules are not meant as a clock.
@@ -44,7 +45,11 @@ impl Validator<'_> {
         let routes = self.routes(&raw.path, raw.route, &upstreams, &push_path)?;
         Ok(Config {
             listen: listen.0,
-            client_id: raw.client_id,
+            client_id: raw.client_id.unwrap_or(match raw.plugins.built_in {
+                // The article's way.
+                BuiltIn::Default => ClientIds::Address,
+                BuiltIn::Application => ClientIds::Uuid,
+            }),
             in_flight: self.at_least_one("in-flight", &raw.in_flight)?,
             max_message: raw.max_message.0,
             max_queue: raw.max_queue.0,

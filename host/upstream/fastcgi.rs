@@ -31,7 +31,7 @@ use crate::message::{Request, Response};
 use crate::metrics::UpstreamMetrics;
 use connection::{Connection, Outgoing};
 use fault::Fault;
-use params::Script;
+use params::{Place, Script};
 
 /// Where PHP-FPM is and what to ask of it.
 #[derive(Clone, Debug)]
@@ -40,6 +40,12 @@ pub struct Settings {
     pub address: Address,
     /// The absolute path of the PHP file that FPM runs, as FPM sees it.
     pub script: String,
+    /// The document root; none for the directory of the script.
+    pub root: Option<String>,
+    /// The path and query of requests that name none; none for the path of the script below the root.
+    pub path: Option<String>,
+    /// Variables beside the usual ones, or in place of them.
+    pub params: Vec<(String, String)>,
     /// Whether to ask for the file that `script` leads to through symbolic links at the time of the request.
     pub resolve_links: bool,
     /// How many connections to keep, which is also how many are open at once. 0: a fresh connection for each request,
@@ -62,6 +68,17 @@ pub struct Settings {
     pub log_limit: Arc<LogLimit>,
     /// What the gateway holds of what clients have sent, to which the rest of a request belongs that nobody waits for.
     pub inbound: Arc<Budget>,
+}
+
+impl Settings {
+    fn script(&self, filename: &str) -> Script {
+        Script::new(&Place {
+            filename,
+            root: self.root.as_deref(),
+            path: self.path.as_deref(),
+            params: &self.params,
+        })
+    }
 }
 
 /// Where PHP-FPM listens.
@@ -101,7 +118,7 @@ impl FastCgi {
     pub fn new(settings: Settings) -> Self {
         let permits = settings.keep.min(Semaphore::MAX_PERMITS);
         Self {
-            script: Script::new(&settings.script),
+            script: settings.script(&settings.script),
             permits: (permits > 0).then(|| Arc::new(Semaphore::new(permits))),
             idle: Mutex::default(),
             settings: Arc::new(settings),
@@ -137,7 +154,7 @@ impl FastCgi {
             return None;
         }
         let real = tokio::fs::canonicalize(&self.settings.script).await.ok()?;
-        Some(Script::new(real.to_str()?))
+        Some(self.settings.script(real.to_str()?))
     }
 
     async fn exchange(&self, outgoing: &Arc<Outgoing>, permit: &Permit) -> Result<Response, Fault> {

@@ -1,5 +1,5 @@
-//! The headers that only the gateway sets. Whatever a plugin has passed on under their names, perhaps from a client, never
-//! reaches the application.
+//! The headers that the gateway adds to a request: those of the configuration, unless the plugin has set them, and its own.
+//! Whatever a plugin has passed on under the names of the latter, perhaps from a client, never reaches the application.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,13 +16,17 @@ const SIGNATURE: &str = "aileron-signature";
 
 pub(super) struct OwnHeaders {
     key: Option<hmac::Key>,
+    configured: Vec<(String, String)>,
 }
 
 impl OwnHeaders {
     /// Requests are signed if there is a secret.
-    pub(super) fn new(secret: Option<&Secret>) -> Self {
+    pub(super) fn new(secret: Option<&Secret>, configured: Vec<(String, String)>) -> Self {
         let key = |secret: &Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        Self { key: secret.map(key) }
+        Self {
+            key: secret.map(key),
+            configured,
+        }
     }
 
     /// Sets them on a request that is sent now, and whose answer is waited for so long.
@@ -34,6 +38,11 @@ impl OwnHeaders {
             .map(|key| signature(key, now.as_secs(), request));
         let headers = &mut request.headers;
         headers.retain(|(name, _)| !is_spelling_of(name, DEADLINE) && !is_spelling_of(name, SIGNATURE));
+        for (name, value) in &self.configured {
+            if !headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
+                headers.push((name.clone(), value.clone()));
+            }
+        }
         let deadline = now + patience;
         let deadline = format!("{}.{:03}", deadline.as_secs(), deadline.subsec_millis());
         headers.push((DEADLINE.to_owned(), deadline));
@@ -92,22 +101,34 @@ mod tests {
         ];
         let deadline = ("aileron-deadline".to_owned(), "1764110010.007".to_owned());
         assert_eq!(
-            set(&OwnHeaders::new(None), &names),
+            set(&OwnHeaders::new(None, Vec::new()), &names),
             std::slice::from_ref(&deadline)
         );
 
         let others = set(
-            &OwnHeaders::new(None),
+            &OwnHeaders::new(None, Vec::new()),
             &["aileron-signatures", "aileronxsignature"],
         );
         assert_eq!(others.len(), 3);
 
-        let signed = set(&OwnHeaders::new(Some(&Secret::new("secret".to_owned()))), &names);
+        let signed = set(
+            &OwnHeaders::new(Some(&Secret::new("secret".to_owned())), Vec::new()),
+            &names,
+        );
         // printf '1764110000\ntype=server&message=hello' | openssl dgst -sha256 -hmac secret
         let signature = "t=1764110000,v1=5db490a26a62982293b1f69a0dfab293734533d4ccb9ff0464ebf6d9767bd426";
         assert_eq!(
             signed,
             [deadline, ("aileron-signature".to_owned(), signature.to_owned())]
         );
+    }
+
+    #[test]
+    fn those_of_the_configuration_are_added_where_the_plugin_has_set_none() {
+        let configured = [("accept", "application/json"), ("x-site", "shop")];
+        let configured = configured.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let found = set(&OwnHeaders::new(None, configured.into()), &["Accept"]);
+        let found: Vec<_> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(found[..2], [("Accept", "9"), ("x-site", "shop")]);
     }
 }

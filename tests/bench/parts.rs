@@ -31,7 +31,10 @@ mod fastcgi {
 
     /// Makes all records of a request.
     pub fn requests() -> impl Fn(&Request, &[u8]) -> Vec<u8> {
-        let script = params::Script::new("/srv/www/websocket.php");
+        let script = params::Script::new(&params::Place {
+            filename: "/srv/www/websocket.php",
+            ..params::Place::default()
+        });
         move |request, body| {
             let mut out = Vec::with_capacity(2048);
             record::put_begin_request(&mut out, true);

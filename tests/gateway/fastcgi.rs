@@ -27,18 +27,25 @@ fn client(fpm: &Fpm, script: &str, keep: usize) -> FastCgi {
 }
 
 fn client_with(fpm: &Fpm, script: &str, keep: usize, max_answer: usize) -> FastCgi {
-    let address = match fpm.listen() {
+    client_at(address(fpm), script, keep, max_answer)
+}
+
+fn address(fpm: &Fpm) -> Address {
+    match fpm.listen() {
         path if path.starts_with('/') => Address::Unix(path.into()),
         address => Address::Tcp(address.to_owned()),
-    };
-    client_at(address, script, keep, max_answer)
+    }
 }
 
 fn client_at(address: Address, script: &str, keep: usize, max_answer: usize) -> FastCgi {
     let script = repository("tests/php/fastcgi").join(script);
-    FastCgi::new(Settings {
+    FastCgi::new(settings(address, &script.display().to_string(), keep, max_answer))
+}
+
+fn settings(address: Address, script: &str, keep: usize, max_answer: usize) -> Settings {
+    Settings {
         address,
-        script: script.display().to_string(),
+        script: script.to_owned(),
         keep,
         max_answer,
         timeout: PATIENCE,
@@ -47,7 +54,10 @@ fn client_at(address: Address, script: &str, keep: usize, max_answer: usize) -> 
         log_limit: Arc::default(),
         inbound: aileron::budget::Budget::new(usize::MAX),
         resolve_links: false,
-    })
+        root: None,
+        path: None,
+        params: Vec::new(),
+    }
 }
 
 fn request(method: &str, query: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request {

@@ -64,7 +64,7 @@ impl Validator<'_> {
             return Err(ConfigError::flag("--upstream", problem.to_owned()));
         }
         let script_span = raw.script.as_ref().map(toml::Spanned::span);
-        let script = raw.script.map(toml::Spanned::into_inner);
+        let script = raw.script.clone().map(toml::Spanned::into_inner);
         let url = parse_upstream_url(&text, script).map_err(|problem| {
             let (flag, span, problem) = match problem {
                 UrlProblem::Url(problem) => ("--upstream", span, problem),
@@ -76,6 +76,7 @@ impl Validator<'_> {
                 None => ConfigError::flag(flag, problem),
             }
         })?;
+        let php = self.told_to_php(&url, &raw)?;
         if raw.breaker_pause.get_ref().0.is_zero() {
             let problem =
                 "`breaker-pause` must be above 0; `breaker-failures = 0` switches the circuit breaker off";
@@ -96,6 +97,10 @@ impl Validator<'_> {
             breaker_pause: raw.breaker_pause.get_ref().0,
             keep: raw.keep,
             resolve_links: raw.resolve_links,
+            root: php.root,
+            path: php.path,
+            params: php.params,
+            headers: php.headers,
             secrets: self.secrets("secret", raw.secret)?,
         })
     }

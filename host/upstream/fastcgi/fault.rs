@@ -167,6 +167,9 @@ mod tests {
                 log_limit: Default::default(),
                 inbound: crate::budget::Budget::new(usize::MAX),
                 resolve_links: false,
+                root: None,
+                path: None,
+                params: Vec::new(),
             };
             let failure = Fault::CannotConnect(Error::from_raw_os_error(number)).describe(&settings);
             assert_eq!(

@@ -30,27 +30,53 @@ const LEFT_OUT: [&str; 12] = [
 /// The PHP file to run, and the variables that are the same for all requests.
 #[derive(Debug)]
 pub(super) struct Script {
-    /// The path that a browser would ask for: the file's name after a `/`.
+    /// The path that a browser would ask for: that of the file below the document root.
     name: String,
+    /// What requests ask for that name no path.
+    path: String,
+    query: String,
     /// Those variables, encoded once; or why they cannot be sent.
     variables: Result<Vec<u8>, Failure>,
+    /// The variables of the configuration. They come last, since PHP takes the last of a name.
+    configured: Result<Vec<u8>, Failure>,
+}
+
+/// What a script is made from.
+#[derive(Default)]
+pub(super) struct Place<'a> {
+    /// The absolute path of the file.
+    pub(super) filename: &'a str,
+    /// The document root; none for the directory of the file.
+    pub(super) root: Option<&'a str>,
+    /// The path, perhaps with a query, of requests that name none; none for that of the file below the root.
+    pub(super) path: Option<&'a str>,
+    /// Variables beside the usual ones, or in place of them.
+    pub(super) params: &'a [(String, String)],
 }
 
 impl Script {
-    /// Takes the absolute path.
-    pub(super) fn new(filename: &str) -> Self {
-        let (root, base) = filename.rsplit_once('/').unwrap_or(("", filename));
+    pub(super) fn new(place: &Place<'_>) -> Self {
+        let Place {
+            filename,
+            root,
+            path,
+            params,
+        } = *place;
+        let (directory, _) = filename.rsplit_once('/').unwrap_or(("", filename));
+        let root = root.filter(|root| filename.starts_with(*root));
+        let root = root.unwrap_or(directory);
+        let name = filename.strip_prefix(root).unwrap_or(filename);
+        let name = format!("/{}", name.trim_start_matches('/'));
         let root = if root.is_empty() { "/" } else { root };
-        let name = format!("/{base}");
         let variables = [
             ("GATEWAY_INTERFACE", "CGI/1.1"),
             ("SERVER_SOFTWARE", SOFTWARE),
             ("SERVER_PROTOCOL", "HTTP/1.1"),
-            // PHP makes PHP_SELF from SCRIPT_NAME, as long as there is no PATH_INFO.
             ("SCRIPT_FILENAME", filename),
             ("SCRIPT_NAME", &name),
             ("DOCUMENT_ROOT", root),
-            ("DOCUMENT_URI", &name),
+            // php-fpm asks for it when PHP was built with `--enable-force-cgi-redirect`, as in web servers' own lists.
+            ("REDIRECT_STATUS", "200"),
             // The client of these requests is the gateway itself.
             ("REMOTE_ADDR", "127.0.0.1"),
             ("REMOTE_PORT", "0"),
@@ -59,27 +85,37 @@ impl Script {
             // it: PHP knows by it who asks.
             ("AILERON_REQUEST", "1"),
         ];
-        let mut encoded = Vec::new();
-        let variables = variables
-            .into_iter()
-            .try_for_each(|(name, value)| {
-                check(name, value)?;
-                put_pair(&mut encoded, name, value).map_err(|PairTooLong| too_long(name, value))?;
-                let fits = encoded.len() <= MAX_CONTENT;
-                fits.then_some(()).ok_or_else(|| too_long(name, value))
-            })
-            .map(|()| encoded);
-        Self { name, variables }
+        let configured = params.iter().map(|(name, value)| (&**name, &**value));
+        let path = path.unwrap_or(&name);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        Self {
+            path: path.to_owned(),
+            query: query.to_owned(),
+            variables: encoded(variables.into_iter()),
+            configured: encoded(configured),
+            name,
+        }
     }
+}
+
+fn encoded<'a>(mut variables: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Vec<u8>, Failure> {
+    let mut encoded = Vec::new();
+    variables.try_for_each(|(name, value)| {
+        check(name, value)?;
+        put_pair(&mut encoded, name, value).map_err(|PairTooLong| too_long(name, value))?;
+        let fits = encoded.len() <= MAX_CONTENT;
+        fits.then_some(()).ok_or_else(|| too_long(name, value))
+    })?;
+    Ok(encoded)
 }
 
 /// Writes all variables of a request. A request that does not fit into them is refused as `bad-request`.
 pub(super) fn put_params(out: &mut Vec<u8>, script: &Script, request: &Request) -> Result<(), Failure> {
     let mut params = ParamsWriter::new(out);
-    let variables = script.variables.as_ref().map_err(Failure::clone)?;
-    params.put_encoded(variables);
+    params.put_encoded(script.variables.as_ref().map_err(Failure::clone)?);
     put_variables(&mut params, script, request)?;
     put_headers(&mut params, request)?;
+    params.put_encoded(script.configured.as_ref().map_err(Failure::clone)?);
     params.end();
     Ok(())
 }
@@ -90,28 +126,40 @@ fn put_variables(params: &mut ParamsWriter<'_>, script: &Script, request: &Reque
     } else {
         &request.method
     };
-    let path = if request.path.is_empty() {
-        &script.name
+    let (path, query) = if request.path.is_empty() {
+        (&script.path, &script.query)
     } else {
-        &request.path
+        (&request.path, &String::new())
     };
-    let uri = match request.query.as_str() {
+    let query = match (query.as_str(), request.query.as_str()) {
+        (own, "") => Cow::Borrowed(own),
+        ("", more) => Cow::Borrowed(more),
+        (own, more) => Cow::Owned(format!("{own}&{more}")),
+    };
+    let uri = match &*query {
         "" => Cow::Borrowed(path.as_str()),
         query => Cow::Owned(format!("{path}?{query}")),
     };
+    // What is behind the script's own path is for the script (RFC 3875 section 4.1.5). PHP makes PHP_SELF of both.
+    let path_info = path
+        .strip_prefix(&script.name)
+        .filter(|rest| rest.starts_with('/'));
+    let document = format!("{}{}", script.name, path_info.unwrap_or_default());
     let (server_name, server_port) = host_and_port(header(request, "host").unwrap_or_default());
     let length = request.body.len().to_string();
     let variables = [
         ("REQUEST_METHOD", method),
         ("REQUEST_URI", &uri),
-        ("QUERY_STRING", &request.query),
+        ("QUERY_STRING", &query),
+        ("DOCUMENT_URI", &document),
         // Always there, as it is under nginx, though RFC 3875 section 4.1.2 has it only with a body.
         ("CONTENT_LENGTH", &length),
         ("SERVER_NAME", server_name),
         ("SERVER_PORT", server_port),
     ];
     let content_type = header(request, "content-type").map(|value| ("CONTENT_TYPE", value));
-    for (name, value) in variables.into_iter().chain(content_type) {
+    let path_info = path_info.map(|path_info| ("PATH_INFO", path_info));
+    for (name, value) in variables.into_iter().chain(content_type).chain(path_info) {
         put(params, name, value)?;
     }
     Ok(())
@@ -242,8 +290,15 @@ mod tests {
         }
     }
 
+    fn script(filename: &str) -> Script {
+        Script::new(&Place {
+            filename,
+            ..Place::default()
+        })
+    }
+
     fn refusal(request: &Request) -> Option<String> {
-        match put_params(&mut Vec::new(), &Script::new("/srv/index.php"), request) {
+        match put_params(&mut Vec::new(), &script("/srv/index.php"), request) {
             Err(Failure::Other(kind, problem)) if kind == "bad-request" => Some(problem),
             Err(other) => panic!("{other}"),
             Ok(()) => None,
@@ -334,7 +389,7 @@ mod tests {
             ("/a.php", "/a.php", "/"),
         ];
         for (filename, name, root) in table {
-            let script = Script::new(filename);
+            let script = script(filename);
             let pair = [&[13, root.len() as u8], &b"DOCUMENT_ROOT"[..], root.as_bytes()].concat();
             let variables = script.variables.unwrap();
             assert!(variables.windows(pair.len()).any(|window| window == pair));
@@ -346,7 +401,7 @@ mod tests {
     fn a_script_that_cannot_be_named_is_refused_with_each_request() {
         let long = format!("/{}", "x".repeat(MAX_CONTENT / 2));
         for (filename, text) in [("/a\nb.php", "line break"), (long.as_str(), "less than 64 KiB")] {
-            let result = put_params(&mut Vec::new(), &Script::new(filename), &request(&[]));
+            let result = put_params(&mut Vec::new(), &script(filename), &request(&[]));
             assert!(
                 matches!(result, Err(Failure::Other(_, problem)) if problem.contains(text)),
                 "{text}"

@@ -1,11 +1,9 @@
 //! What becomes of PHP's answer to `open`.
 
-use std::cell::Cell;
-
 use aileron_plugin::log::Level;
-use aileron_plugin::{Acceptance, Admission, Failure, Headers, Response};
+use aileron_plugin::{Acceptance, Admission, Failure, Headers, Payload, Response};
 
-use crate::answer::EXCERPT;
+use crate::answer::{self, EXCERPT};
 use crate::{Note, steering};
 
 /// The headers of a refusal that the browser gets.
@@ -21,6 +19,7 @@ const PASSED_ON: [&str; 6] = [
 /// Decides about a connection: what becomes of it, and what is logged.
 pub fn decide(connection: &str, outcome: Result<Response, Failure>) -> (Admission, Vec<Note>) {
     match outcome {
+        Ok(response) if (200..300).contains(&response.status) && is_page(&response) => refuse_page(&response),
         Ok(response) if (200..300).contains(&response.status) => accept(connection, response),
         Ok(response) => reject(response),
         Err(failure) => {
@@ -32,12 +31,15 @@ pub fn decide(connection: &str, outcome: Result<Response, Failure>) -> (Admissio
 
 fn accept(connection: &str, response: Response) -> (Admission, Vec<Note>) {
     let mut notes = Vec::new();
-    if is_page(&response) && WARNED.with(|warned| !warned.replace(true)) {
-        let line = "PHP lets the client in with a web page and without any Aileron- header; does the script know \
-                    `type=open`? (logged once)";
-        notes.push((Level::Warn, line.to_owned()));
-    }
+    let is_binary = answer::is_binary(&response.headers);
     let greeting = Some(response.body).filter(|body| !body.as_bytes().is_empty());
+    let greeting = greeting.map(|body| {
+        if is_binary {
+            Payload::Binary(body.into_bytes())
+        } else {
+            body
+        }
+    });
     let steering = steering::read(&response.headers, Some(connection), greeting);
     let acceptance = Acceptance {
         subprotocol: steering.subprotocol,
@@ -48,9 +50,15 @@ fn accept(connection: &str, response: Response) -> (Admission, Vec<Note>) {
     (Admission::Accept(acceptance), notes)
 }
 
-thread_local! {
-    /// Of this instance.
-    static WARNED: Cell<bool> = const { Cell::new(false) };
+/// A home page, or that of a login, says nothing about who may connect.
+fn refuse_page(response: &Response) -> (Admission, Vec<Note>) {
+    let excerpt = response.body.excerpt(EXCERPT);
+    let line = format!(
+        "PHP answered with a web page, which lets nobody in: {excerpt:?}; does `script` (with `path`), or the path of \
+         `url`, lead to code that knows `type=open`? It answers with 204, with a text, or with an Aileron- header"
+    );
+    let refusal = Response::text(502, "Bad Gateway\n");
+    (Admission::Reject(refusal), vec![(Level::Error, line)])
 }
 
 /// Whether it is what a browser would see, from a script that does not know what it was asked.
@@ -59,12 +67,19 @@ fn is_page(response: &Response) -> bool {
         .headers
         .iter()
         .any(|(name, _)| name.starts_with("aileron-"));
-    let body = response.body.as_bytes().trim_ascii_start();
+    let body = response.body.as_bytes();
+    let body = body
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(body)
+        .trim_ascii_start();
     let begins = |with: &str| {
         body.get(..with.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
     };
-    !steers && (begins("<!doctype html") || begins("<html"))
+    !steers
+        && ["<!doctype html", "<html", "<head", "<body", "<!--", "<?xml"]
+            .into_iter()
+            .any(begins)
 }
 
 fn reject(response: Response) -> (Admission, Vec<Note>) {
@@ -103,7 +118,7 @@ fn only(headers: Headers, names: &[&str]) -> Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aileron_plugin::{Action, Attribute, Payload};
+    use aileron_plugin::{Action, Attribute};
 
     fn owned(headers: &[(&str, &str)]) -> Headers {
         headers
@@ -152,16 +167,29 @@ mod tests {
     }
 
     #[test]
-    fn a_page_for_browsers_is_noticed_once() {
-        for (body, headers, count) in [
-            ("welcome", &[][..], 0),
-            (" <!DOCTYPE html><p>x", &[("aileron-subscribe", "a")], 0),
-            (" <!DOCTYPE html><p>x", &[], 1),
-            ("<html><p>x", &[], 0),
+    fn a_page_for_browsers_lets_nobody_in() {
+        for page in [
+            "<!DOCTYPE html><title>Home</title>",
+            "\u{feff}\n <HTML lang=en>",
+            "<!-- cached --><html>",
+            "<?xml version=\"1.0\"?><html>",
         ] {
-            let (admission, notes) = decided(200, headers, body);
-            assert!(matches!(admission, Admission::Accept(_)));
-            assert_eq!(notes.len(), count, "{body}");
+            let (admission, notes) = decided(200, &[("content-type", "text/html")], page);
+            assert_eq!(admission, Admission::Reject(Response::text(502, "Bad Gateway\n")));
+            let [(Level::Error, line)] = notes.as_slice() else {
+                panic!("{notes:?}");
+            };
+            assert!(
+                line.contains("lets nobody in") && line.contains("`path`"),
+                "{line}"
+            );
+            let (admission, _) = decided(200, &[("aileron-attribute", "user=ann")], page);
+            assert!(matches!(admission, Admission::Accept(_)), "{admission:?}");
+        }
+        for greeting in ["<b>welcome</b>", "{}", "<1>"] {
+            let (admission, notes) = decided(200, &[("content-type", "text/html")], greeting);
+            assert!(matches!(admission, Admission::Accept(_)), "{admission:?}");
+            assert_eq!(notes, []);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What becomes of PHP's answers, but for those to `open`.
 
+use aileron_plugin::form::media_type;
 use aileron_plugin::log::Level;
-use aileron_plugin::{Action, Failure, Payload, Response};
+use aileron_plugin::{Action, Failure, Headers, Payload, Response};
 
 use crate::settings::Settings;
 use crate::subject::{Kind, Subject};
@@ -37,11 +38,15 @@ pub fn take(
     } else if status >= 300 {
         notes.push((Level::Warn, format!("the upstream answered with status {status}")));
     }
-    let message = match subject.kind {
-        Kind::Text if status != 204 => Some(text(response.body, &mut notes)),
-        Kind::Binary if status != 204 => Some(Payload::Binary(response.body.into_bytes())),
-        _ => Some(response.body).filter(|body| !body.as_bytes().is_empty()),
-    };
+    let is_answer = matches!(subject.kind, Kind::Text | Kind::Binary) && status != 204;
+    let message = Some(response.body).filter(|body| is_answer || !body.as_bytes().is_empty());
+    let message = message.map(|body| match frame(&response.headers) {
+        Some(Frame::Binary) => Payload::Binary(body.into_bytes()),
+        Some(Frame::Text) => text(body, &mut notes),
+        None if subject.kind == Kind::Text => text(body, &mut notes),
+        None if subject.kind == Kind::Binary => Payload::Binary(body.into_bytes()),
+        None => body,
+    });
     let steering = steering::read(&response.headers, subject.connection(), message);
     notes.extend(steering.notes);
     (steering.actions, notes)
@@ -58,11 +63,42 @@ fn unhandled(subject: &Subject, cause: &str, settings: &Settings) -> Vec<Action>
     action.into_iter().collect()
 }
 
-/// The answer to a text frame is a text frame.
+/// The kinds of frames.
+enum Frame {
+    Text,
+    Binary,
+}
+
+/// The kind of frame that the headers ask for. None: the kind that came in.
+fn frame(headers: &Headers) -> Option<Frame> {
+    let first = |wanted: &str| {
+        let mut headers = headers.iter();
+        headers.find_map(|(name, value)| (name == wanted).then_some(value.as_str()))
+    };
+    match first("aileron-frame") {
+        Some("binary") => return Some(Frame::Binary),
+        Some("text") => return Some(Frame::Text),
+        _ => {}
+    }
+    let kind = media_type(first("content-type")?);
+    let is_binary = kind == "application/octet-stream"
+        || ["image/", "audio/", "video/", "font/"]
+            .iter()
+            .any(|start| kind.starts_with(start));
+    (is_binary && kind != "image/svg+xml").then_some(Frame::Binary)
+}
+
+/// Whether the headers ask for a binary frame.
+pub fn is_binary(headers: &Headers) -> bool {
+    matches!(frame(headers), Some(Frame::Binary))
+}
+
+/// What goes into a text frame is UTF-8.
 fn text(body: Payload, notes: &mut Vec<Note>) -> Payload {
     match body {
         Payload::Binary(bytes) => {
-            let line = "the answer to a text frame is not UTF-8; sent with replacement characters";
+            let line = "the answer for a text frame is not UTF-8; sent with replacement characters (a binary frame takes any \
+                        bytes: `Aileron-Frame: binary`)";
             notes.push((Level::Warn, line.to_owned()));
             Payload::Text(String::from_utf8_lossy(&bytes).into_owned())
         }
@@ -93,6 +129,32 @@ mod tests {
 
     fn binary(bytes: &[u8]) -> Payload {
         Payload::Binary(bytes.to_vec())
+    }
+
+    #[test]
+    fn php_chooses_the_kind_of_frame() {
+        let octets = "application/octet-stream";
+        for (kind, name, value, sent) in [
+            (Kind::Text, "aileron-frame", "binary", binary(b"a")),
+            (Kind::Binary, "aileron-frame", "text", text("a")),
+            (Kind::Timer, "aileron-frame", "binary", binary(b"a")),
+            (Kind::Text, "content-type", octets, binary(b"a")),
+            (Kind::Text, "content-type", "Image/PNG; q=1", binary(b"a")),
+            (Kind::Text, "content-type", "image/svg+xml", text("a")),
+            (Kind::Text, "content-type", "text/html; charset=UTF-8", text("a")),
+            (
+                Kind::Binary,
+                "content-type",
+                "text/html; charset=UTF-8",
+                binary(b"a"),
+            ),
+        ] {
+            let (actions, notes) = taken(kind, 200, &[(name, value)], text("a"));
+            assert_eq!(actions, [Action::Reply(sent)], "{value}");
+            assert_eq!(notes, []);
+        }
+        let (_, notes) = taken(Kind::Text, 200, &[("aileron-frame", "jpeg")], text("a"));
+        assert!(notes[0].1.contains("must be text or binary"), "{notes:?}");
     }
 
     #[test]

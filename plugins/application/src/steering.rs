@@ -80,6 +80,9 @@ impl Wishes {
             "aileron-reply" if value == "no" => self.silent = true,
             "aileron-reply" => return Err("must be no"),
             "aileron-close" => self.close = Some(closing(value)?),
+            // The kind of the message that is there already.
+            "aileron-frame" if matches!(value, "text" | "binary") => {}
+            "aileron-frame" => return Err("must be text or binary"),
             "aileron-subprotocol" => self.subprotocol = Some(value.to_owned()),
             _ => return Err("no such header"),
         }

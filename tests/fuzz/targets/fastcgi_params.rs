@@ -43,7 +43,10 @@ fuzz_target!(|input: &[u8]| {
         body: Payload::Text("body".into()),
     };
     let mut stream = Vec::new();
-    let script = params::Script::new(SCRIPT);
+    let script = params::Script::new(&params::Place {
+        filename: SCRIPT,
+        ..params::Place::default()
+    });
     if params::put_params(&mut stream, &script, &request).is_err() {
         return;
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aileron::message::Request;
-use aileron::upstream::fastcgi::FastCgi;
+use aileron::upstream::fastcgi::{FastCgi, Settings};
 
-use super::{answer, client, get, header, request, text};
+use super::{MIB, address, answer, client, get, header, request, settings, text};
 use crate::support::Fpm;
 
 /// The variables that `server.php` finds.
@@ -76,6 +76,60 @@ async fn php_is_told_about_the_request_as_by_a_web_server() {
         .filter(|name| name.starts_with("HTTP_"))
         .collect();
     assert_eq!(http, BTreeSet::from(["HTTP_COOKIE", "HTTP_HOST", "HTTP_X_LIST"]));
+}
+
+/// What a front controller finds: the path that was asked for is not that of the script.
+#[tokio::test]
+async fn a_script_may_be_asked_under_another_path_and_root() {
+    let fpm = Fpm::start(1).await;
+    let dir = format!("{}/tests/php/fastcgi", env!("CARGO_MANIFEST_DIR"));
+    let root = format!("{}/tests", env!("CARGO_MANIFEST_DIR"));
+    for (path, query, uri, document, path_info) in [
+        (
+            "/websocket?a=1",
+            "b=2",
+            "/websocket?a=1&b=2",
+            "/php/fastcgi/server.php",
+            None,
+        ),
+        (
+            "/php/fastcgi/server.php/chat/1",
+            "",
+            "/php/fastcgi/server.php/chat/1",
+            "/php/fastcgi/server.php/chat/1",
+            Some("/chat/1"),
+        ),
+    ] {
+        let params = [
+            ("APP_ENV", "prod"),
+            ("SERVER_NAME", "shop.example"),
+            ("REMOTE_ADDR", "192.0.2.1"),
+        ];
+        let client = FastCgi::new(Settings {
+            root: Some(root.clone()),
+            path: Some(path.to_owned()),
+            params: params
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..settings(address(&fpm), &format!("{dir}/server.php"), 0, MIB)
+        });
+        let found = variables(&client, &request("", query, &[], Vec::new())).await;
+        let found = |name: &str| found.get(name).map(String::as_str);
+        for (name, value) in [
+            ("REQUEST_URI", uri),
+            ("DOCUMENT_URI", document),
+            ("PHP_SELF", document),
+            ("SCRIPT_NAME", "/php/fastcgi/server.php"),
+            ("SCRIPT_FILENAME", &format!("{dir}/server.php")),
+            ("DOCUMENT_ROOT", &root),
+            ("APP_ENV", "prod"),
+            ("SERVER_NAME", "shop.example"),
+            ("REMOTE_ADDR", "192.0.2.1"),
+        ] {
+            assert_eq!(found(name), Some(value), "{name}");
+        }
+        assert_eq!(found("PATH_INFO"), path_info);
+    }
 }
 
 #[tokio::test]

@@ -45,7 +45,13 @@ impl Gateway {
         } else {
             "listen = \"127.0.0.1:0\"\n"
         };
-        std::fs::write(dir.path().join("aileron.toml"), format!("{listen}{config}")).unwrap();
+        // Tests know their clients by the address, which the default plugin names them by.
+        let ids = if config.contains("built-in = \"application\"") && !config.contains("client-id") {
+            "client-id = \"address\"\n"
+        } else {
+            ""
+        };
+        std::fs::write(dir.path().join("aileron.toml"), format!("{listen}{ids}{config}")).unwrap();
         let command = command(dir.path());
         Self::start_by(command, dir).await
     }

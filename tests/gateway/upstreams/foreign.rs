@@ -4,7 +4,7 @@
 use tempfile::TempDir;
 
 use crate::application;
-use crate::support::{Client, Fpm, Gateway, Nginx, eventually};
+use crate::support::{Fpm, Gateway, Nginx, eventually};
 
 #[tokio::test]
 async fn pages_of_nginx_are_no_answers() {
@@ -115,19 +115,20 @@ async fn a_switch_of_protocols_is_no_answer_to_open() {
 }
 
 #[tokio::test]
-async fn a_web_page_as_answer_to_open_is_noticed() {
+async fn a_web_page_as_answer_to_open_lets_nobody_in() {
     let fpm = Fpm::start(1).await;
     let mut gateway = application::gateway(&fpm, "").await;
-    let wish = serde_json::json!({"body": "<!DOCTYPE html><title>Home</title>"});
-    let mut client: Client = application::connect(&gateway, wish, &[]).await.unwrap();
-    assert!(client.text().await.contains("Home"));
+    let page = "<!DOCTYPE html><title>Home</title>";
+    let wish = serde_json::json!({ "body": page });
+    let refused = application::connect(&gateway, wish, &[]).await.err().unwrap();
+    assert_eq!(refused.status, 502);
+    assert!(!refused.body.contains("Home"), "{}", refused.body);
     gateway
-        .logged(&[
-            "WARN",
-            "with a web page and without any Aileron- header",
-            &client.id,
-        ])
+        .logged(&["ERROR", "web page, which lets nobody in", "Home", "type=open"])
         .await;
+    let wish = serde_json::json!({"body": page, "headers": ["Aileron-Attribute: user=ann"]});
+    let mut client = application::connect(&gateway, wish, &[]).await.unwrap();
+    assert_eq!(client.text().await, page);
 }
 
 /// As nginx does. PHP itself sends what `header()` is given, whatever it is.

@@ -46,7 +46,7 @@ async fn what_nobody_takes_is_cut_off_counted_and_logged() {
     client.send(&"x".repeat(8 << 20)).await;
     gateway.logged(&["no answer: timeout", &client.id]).await;
     gateway
-        .logged(&["WARN", "took a part of a request", "(timeout)"])
+        .logged(&["WARN", "is cut off", "took a part", "(timeout)"])
         .await;
     gateway.measures(CUT, 1.0).await;
 }
@@ -69,4 +69,42 @@ async fn what_is_cut_off_on_its_way_to_nginx_never_reaches_php() {
     nginx.signal_all("CONT");
     assert_eq!(client.ask("after").await, "after");
     assert_eq!(php.notes(), ["before", "after"]);
+}
+
+/// Clients who begin what they do not wait for hold no more than anybody may, while PHP is busy.
+#[tokio::test]
+async fn what_is_left_of_clients_who_have_gone_is_bounded() {
+    const CLIENTS: usize = 40;
+    let php = Guarded::start(1).await;
+    let config = format!(
+        "max-inbound = \"16MiB\"\n[upstream]\ntimeout = \"60s\"\n{}",
+        php.upstream()
+    );
+    let mut gateway = Gateway::start(&config).await;
+    let mut holds = gateway.connect().await;
+    holds.send("hold").await;
+    php.has_noted("hold").await;
+    let before = gateway.own_memory();
+    for n in 1..=CLIENTS {
+        let mut client = gateway.connect().await;
+        client.send_binary(&vec![0xff; 1_000_000]).await;
+        // The request is under way: it has to be sent whole, or is cut.
+        gateway
+            .measures("aileron_upstream_under_way{upstream=\"default\"}", 2.0)
+            .await;
+        client.cut();
+        gateway
+            .measures("aileron_upstream_under_way{upstream=\"default\"}", 1.0)
+            .await;
+        gateway.measures("aileron_connections", 1.0).await;
+        let held = gateway.metric("aileron_inbound_bytes").await;
+        assert!(held <= 8.0 * 1024.0 * 1024.0, "client {n}: {held}");
+    }
+    let more = gateway.own_memory().saturating_sub(before);
+    assert!(more < 40 << 20, "{more}");
+    assert!(gateway.metric(CUT).await >= (CLIENTS - 4) as f64);
+    gateway.logged(&["WARN", "is cut off", "(max-inbound)"]).await;
+    php.let_go();
+    assert_eq!(holds.text().await, "hold");
+    assert_eq!(holds.ask("after").await, "after");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{DuplexStream, duplex, split};
 
+use super::super::params::Place;
 use super::*;
 use crate::message::Payload;
 use crate::metrics::Metrics;
@@ -17,6 +18,9 @@ fn settings() -> Settings {
         log_limit: Default::default(),
         inbound: crate::budget::Budget::new(usize::MAX),
         resolve_links: false,
+        root: None,
+        path: None,
+        params: Vec::new(),
         script: "/index.php".to_owned(),
         keep: 0,
         max_answer: 1000,
@@ -34,7 +38,11 @@ fn outgoing(body: Vec<u8>) -> Outgoing {
         headers: Vec::new(),
         body: Payload::Binary(body.into()),
     };
-    Outgoing::new(&request, &Script::new("/index.php"), true).expect("good")
+    let script = Script::new(&Place {
+        filename: "/index.php",
+        ..Place::default()
+    });
+    Outgoing::new(&request, &script, true).expect("good")
 }
 
 async fn talk(stream: DuplexStream, body: Vec<u8>) -> Result<(Response, bool), Fault> {
