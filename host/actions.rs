@@ -24,10 +24,10 @@ pub struct Actions {
 
 impl Actions {
     /// Asks the upstream that an exchange names, or the default one of the route. Gives the context back with the outcome.
-    pub async fn ask(&self, flow: Flow, default: usize, exchange: Exchange) -> (Payload, Outcome) {
+    pub async fn ask(&self, dispatch: &Dispatch, default: usize, exchange: Exchange) -> (Payload, Outcome) {
         let upstreams = self.upstreams.load_full();
-        let outcome = match turn(&upstreams, flow, default, &exchange).await {
-            Ok(turn) => turn.send(exchange.request).await,
+        let outcome = match turn(&upstreams, dispatch.flow(), default, &exchange).await {
+            Ok(turn) => turn.send(exchange.request, dispatch.client()).await,
             Err(failure) => Err(failure),
         };
         (exchange.context, outcome)
@@ -148,7 +148,7 @@ impl Actions {
                     dispatch.note(effect);
                 }
                 Step::Ask(exchange) => {
-                    let (context, outcome) = self.ask(dispatch.flow(), default, exchange).await;
+                    let (context, outcome) = self.ask(dispatch, default, exchange).await;
                     dispatch.answered(context, outcome);
                 }
                 Step::Wait(result) => dispatch.decided(result.await.ok()),

@@ -290,9 +290,10 @@ impl CloseEvents {
         let close_event = &mut entry.item;
         // Cloned, since it may have to be sent again.
         let request = close_event.exchange.request.clone();
+        let client = close_event.dispatch.client();
         let flow = close_event.dispatch.flow();
         let upstreams = self.actions.upstreams.load_full();
-        let outcome = upstreams.send(entry.upstream, flow, request).await;
+        let outcome = upstreams.send(entry.upstream, flow, request, client).await;
         let is_late = close_event.since.elapsed() >= self.settings.load().retry_for;
         match failure(&outcome) {
             None => self.actions.metrics.close_event("delivered"),

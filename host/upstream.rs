@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::backoff::pause;
 use crate::budget::Budget;
 use crate::config::{self, UpstreamUrl};
-use crate::message::{Failure, Flow, Outcome, Request, Response};
+use crate::message::{Connection, Failure, Flow, Outcome, Request, Response};
 use crate::metrics::{Metrics, UpstreamMetrics};
 use fastcgi::FastCgi;
 use guard::{Guard, Pass};
@@ -122,8 +122,14 @@ impl Upstreams {
     /// Sends a request and waits for the whole answer, at most as long as the upstream's time limit.
     ///
     /// Dropping the future abandons the request, whether it waits or is under way.
-    pub async fn send(&self, index: usize, flow: Flow, request: Request) -> Outcome {
-        self.turn(index, flow).await?.send(request).await
+    pub async fn send(
+        &self,
+        index: usize,
+        flow: Flow,
+        request: Request,
+        client: Option<Arc<Connection>>,
+    ) -> Outcome {
+        self.turn(index, flow).await?.send(request, client).await
     }
 
     /// Waits for the turn of a request. Nothing is sent until then, and dropping the future gives up.
@@ -222,10 +228,15 @@ impl Upstream {
     }
 
     /// Tries until something was sent, all tries are used up, or there is no time for another.
-    async fn exchange(&self, request: &Request, deadline: Instant) -> Result<Response, Unanswered> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        client: Option<&Connection>,
+        deadline: Instant,
+    ) -> Result<Response, Unanswered> {
         let mut tries = 0;
         loop {
-            let unanswered = match self.protocol.send(request).await {
+            let unanswered = match self.protocol.send(request, client).await {
                 Ok(response) => return Ok(response),
                 Err(unanswered) => unanswered,
             };
@@ -252,8 +263,9 @@ impl Upstream {
 }
 
 impl Turn<'_> {
-    /// Sends the request and waits for the whole answer, for what is left of the upstream's time limit.
-    pub async fn send(self, mut request: Request) -> Outcome {
+    /// Sends the request and waits for the whole answer, for what is left of the upstream's time limit. The application hears
+    /// from which client it comes, if there is one.
+    pub async fn send(self, mut request: Request, client: Option<Arc<Connection>>) -> Outcome {
         let Self {
             upstream,
             pass,
@@ -262,7 +274,7 @@ impl Turn<'_> {
         let deadline = began + upstream.timeout;
         let left = deadline.saturating_duration_since(Instant::now());
         upstream.own_headers.set(&mut request, SystemTime::now(), left);
-        let end = match timeout_at(deadline, upstream.exchange(&request, deadline)).await {
+        let end = match timeout_at(deadline, upstream.exchange(&request, client.as_deref(), deadline)).await {
             Ok(end) => end,
             Err(_) => {
                 let text = format!("no answer within {:?} (timeout)", upstream.timeout);
@@ -277,10 +289,10 @@ impl Turn<'_> {
 }
 
 impl Protocol {
-    async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+    async fn send(&self, request: &Request, client: Option<&Connection>) -> Result<Response, Unanswered> {
         let response = match self {
-            Self::Http(http) => http.send(request).await,
-            Self::FastCgi(fastcgi) => fastcgi.send(request).await,
+            Self::Http(http) => http.send(request, client).await,
+            Self::FastCgi(fastcgi) => fastcgi.send(request, client).await,
         }?;
         match foreign::cause(&response) {
             None => Ok(response),

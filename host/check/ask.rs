@@ -38,7 +38,10 @@ pub(crate) async fn ask(config: &Config, plugins: &Plugins) -> Result<bool, Upst
                     Step::Ask(exchange) => {
                         let name = exchange.upstream.as_deref();
                         let outcome = match actions::find(&upstreams, route.upstream, name) {
-                            Ok(upstream) => upstreams.send(upstream, dispatch.flow(), exchange.request).await,
+                            Ok(upstream) => {
+                                let (flow, client) = (dispatch.flow(), dispatch.client());
+                                upstreams.send(upstream, flow, exchange.request, client).await
+                            }
                             Err(failure) => Err(failure),
                         };
                         println!("{path}, {what}: {}", told(&outcome));

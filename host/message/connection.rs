@@ -82,6 +82,21 @@ impl Connection {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
+    /// The name that the client has asked for, with the port if it gave one: of the `Host` header, or as a trusted proxy says.
+    pub fn host(&self) -> Option<&str> {
+        let forwarded = self
+            .header("x-forwarded-host")
+            .and_then(|hosts| hosts.split(',').next());
+        forwarded.or_else(|| self.header("host")).map(str::trim)
+    }
+
+    /// Whether the client's own connection is encrypted, here or at a trusted proxy.
+    pub fn is_encrypted(&self) -> bool {
+        let scheme = self.header("x-forwarded-proto").unwrap_or_default();
+        let scheme = scheme.split(',').next().unwrap_or_default().trim();
+        scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss")
+    }
+
     /// A fact of the connection, by the names that `wit/types.wit` lists.
     pub fn fact(&self, name: &str) -> Option<Cow<'_, str>> {
         match name {

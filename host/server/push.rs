@@ -96,7 +96,7 @@ async fn answer(gateway: &Gateway, mut dispatch: Dispatch) -> message::Response 
                 dispatch.note(effect);
             }
             Step::Ask(exchange) => {
-                let (context, outcome) = actions.ask(dispatch.flow(), 0, exchange).await;
+                let (context, outcome) = actions.ask(&dispatch, 0, exchange).await;
                 dispatch.answered(context, outcome);
             }
             Step::Wait(result) => dispatch.decided(result.await.ok()),

@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Unanswered;
 use crate::budget::Budget;
 use crate::log_limit::LogLimit;
-use crate::message::{Request, Response};
+use crate::message::{self, Request, Response};
 use crate::metrics::UpstreamMetrics;
 use connection::{Connection, Outgoing};
 use fault::Fault;
@@ -131,10 +131,14 @@ impl FastCgi {
     /// sent in part, when the rest of it has left. PHP may go on running.
     ///
     /// A request is sent a second time only if nothing of it had gone out: PHP never runs it twice.
-    pub async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+    pub async fn send(
+        &self,
+        request: &Request,
+        client: Option<&message::Connection>,
+    ) -> Result<Response, Unanswered> {
         let resolved = self.resolved().await;
         let script = resolved.as_ref().unwrap_or(&self.script);
-        let outgoing = Arc::new(Outgoing::new(request, script, self.permits.is_some())?);
+        let outgoing = Arc::new(Outgoing::new(request, client, script, self.permits.is_some())?);
         let permit = match &self.permits {
             // Nobody closes the semaphore, so there always is one.
             Some(permits) => permits.clone().acquire_owned().await.ok().map(Arc::new),

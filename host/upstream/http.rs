@@ -11,7 +11,7 @@ use reqwest::{Client, Method, Url, redirect, retry};
 
 use super::Unanswered;
 use crate::config;
-use crate::message::{Failure, Headers, Payload, Request, Response};
+use crate::message::{Connection, Failure, Headers, Payload, Request, Response};
 
 /// Below the 60 to 75 seconds after which web servers close idle connections, so that a request rarely meets a
 /// connection that is being closed.
@@ -54,9 +54,16 @@ impl Http {
 
     /// Sends a request and reads the whole answer. It is sent a second time only if nothing of it had gone out, because a
     /// kept connection was closed: the client's pool takes care of that.
-    pub(super) async fn send(&self, request: &Request) -> Result<Response, Unanswered> {
+    pub(super) async fn send(
+        &self,
+        request: &Request,
+        client: Option<&Connection>,
+    ) -> Result<Response, Unanswered> {
         let mut sending = reqwest::Request::new(method(request)?, self.target(request));
         *sending.headers_mut() = self.headers(&request.headers)?;
+        if let Some(client) = client {
+            add_client(sending.headers_mut(), client);
+        }
         *sending.body_mut() = Some(request.body.clone().into_bytes().into());
         let mut answer = self.client.execute(sending).await.map_err(|e| Unanswered {
             is_unsent: e.is_connect(),
@@ -141,6 +148,21 @@ impl Http {
         } else {
             format!("the exchange with {url} broke off: {cause}")
         })
+    }
+}
+
+/// What a proxy in front of a web server says of its client, unless the plugin has said it.
+fn add_client(headers: &mut HeaderMap, client: &Connection) {
+    let scheme = if client.is_encrypted() { "https" } else { "http" };
+    let address = client.client_address.to_string();
+    for (name, value) in [
+        ("x-forwarded-for", Some(&*address)),
+        ("x-forwarded-host", client.host()),
+        ("x-forwarded-proto", Some(scheme)),
+    ] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.entry(name).or_insert(value);
+        }
     }
 }
 

@@ -38,7 +38,7 @@ mod fastcgi {
         move |request, body| {
             let mut out = Vec::with_capacity(2048);
             record::put_begin_request(&mut out, true);
-            params::put_params(&mut out, &script, request).unwrap();
+            params::put_params(&mut out, &script, request, None).unwrap();
             record::put_stdin(&mut out, body);
             record::put_stdin_end(&mut out);
             out

@@ -86,7 +86,7 @@ fn text(response: &Response) -> &str {
 
 /// An outcome is due even where an error of the client would make both sides wait for each other.
 async fn ask(client: &FastCgi, request: &Request) -> Outcome {
-    let outcome = tokio::time::timeout(PATIENCE, client.send(request))
+    let outcome = tokio::time::timeout(PATIENCE, client.send(request, None))
         .await
         .expect("an outcome in time");
     outcome.map_err(|unanswered| unanswered.failure)

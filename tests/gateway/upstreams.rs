@@ -15,6 +15,7 @@ mod retries;
 /// What PHP is told of the gateway's patience, and clients of failures.
 mod told;
 /// A request that was begun arrives whole.
+mod variables;
 mod whole;
 
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ use super::record::{self, Decoder, Part, ProtocolStatus};
 use super::response::Answer;
 use super::stderr::Stderr;
 use super::{Address, Settings};
-use crate::message::{Failure, Request, Response};
+use crate::message::{self, Failure, Request, Response};
 
 /// So many bytes leave at once, even on a connection that has just been made: the kernel takes them.
 const AT_ONCE: usize = 16 * 1024;
@@ -54,11 +54,16 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Refuses a request that FastCGI cannot carry as `bad-request`.
-    pub(super) fn new(request: &Request, script: &Script, keep: bool) -> Result<Self, Failure> {
+    pub(super) fn new(
+        request: &Request,
+        client: Option<&message::Connection>,
+        script: &Script,
+        keep: bool,
+    ) -> Result<Self, Failure> {
         let mut body = request.body.clone().into_bytes();
         let mut head = Vec::with_capacity(2048);
         record::put_begin_request(&mut head, keep);
-        put_params(&mut head, script, request)?;
+        put_params(&mut head, script, request, client)?;
         if body.len() <= record::MAX_CONTENT {
             record::put_stdin(&mut head, &std::mem::take(&mut body));
             record::put_stdin_end(&mut head);

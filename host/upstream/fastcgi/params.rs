@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::record::{MAX_CONTENT, PairTooLong, ParamsWriter, put_pair};
-use crate::message::{Failure, Request};
+use crate::message::{Connection, Failure, Request};
 
 const SOFTWARE: &str = concat!("aileron/", env!("CARGO_PKG_VERSION"));
 
@@ -77,9 +77,6 @@ impl Script {
             ("DOCUMENT_ROOT", root),
             // php-fpm asks for it when PHP was built with `--enable-force-cgi-redirect`, as in web servers' own lists.
             ("REDIRECT_STATUS", "200"),
-            // The client of these requests is the gateway itself.
-            ("REMOTE_ADDR", "127.0.0.1"),
-            ("REMOTE_PORT", "0"),
             ("SERVER_ADDR", "127.0.0.1"),
             // No header becomes a variable of this name, so the browser of a web server in front of the same PHP cannot set
             // it: PHP knows by it who asks.
@@ -110,10 +107,16 @@ fn encoded<'a>(mut variables: impl Iterator<Item = (&'a str, &'a str)>) -> Resul
 }
 
 /// Writes all variables of a request. A request that does not fit into them is refused as `bad-request`.
-pub(super) fn put_params(out: &mut Vec<u8>, script: &Script, request: &Request) -> Result<(), Failure> {
+pub(super) fn put_params(
+    out: &mut Vec<u8>,
+    script: &Script,
+    request: &Request,
+    client: Option<&Connection>,
+) -> Result<(), Failure> {
     let mut params = ParamsWriter::new(out);
     params.put_encoded(script.variables.as_ref().map_err(Failure::clone)?);
     put_variables(&mut params, script, request)?;
+    put_client(&mut params, request, client)?;
     put_headers(&mut params, request)?;
     params.put_encoded(script.configured.as_ref().map_err(Failure::clone)?);
     params.end();
@@ -145,7 +148,6 @@ fn put_variables(params: &mut ParamsWriter<'_>, script: &Script, request: &Reque
         .strip_prefix(&script.name)
         .filter(|rest| rest.starts_with('/'));
     let document = format!("{}{}", script.name, path_info.unwrap_or_default());
-    let (server_name, server_port) = host_and_port(header(request, "host").unwrap_or_default());
     let length = request.body.len().to_string();
     let variables = [
         ("REQUEST_METHOD", method),
@@ -154,12 +156,49 @@ fn put_variables(params: &mut ParamsWriter<'_>, script: &Script, request: &Reque
         ("DOCUMENT_URI", &document),
         // Always there, as it is under nginx, though RFC 3875 section 4.1.2 has it only with a body.
         ("CONTENT_LENGTH", &length),
-        ("SERVER_NAME", server_name),
-        ("SERVER_PORT", server_port),
     ];
     let content_type = header(request, "content-type").map(|value| ("CONTENT_TYPE", value));
     let path_info = path_info.map(|path_info| ("PATH_INFO", path_info));
     for (name, value) in variables.into_iter().chain(content_type).chain(path_info) {
+        put(params, name, value)?;
+    }
+    Ok(())
+}
+
+/// As a web server would that the client has asked itself. Without one the gateway is the client.
+fn put_client(
+    params: &mut ParamsWriter<'_>,
+    request: &Request,
+    client: Option<&Connection>,
+) -> Result<(), Failure> {
+    let is_encrypted = client.is_some_and(Connection::is_encrypted);
+    let asked = client.and_then(Connection::host);
+    let own = header(request, "host");
+    let (name, port) = host_and_port(own.or(asked).unwrap_or_default(), is_encrypted);
+    let (address, remote_port) = match client {
+        Some(client) => {
+            // A proxy tells the address, and not the port.
+            let is_direct = client.remote_address.ip().to_canonical() == client.client_address;
+            let port = if is_direct {
+                client.remote_address.port()
+            } else {
+                0
+            };
+            (client.client_address.to_string(), port.to_string())
+        }
+        None => ("127.0.0.1".to_owned(), "0".to_owned()),
+    };
+    let variables = [
+        ("SERVER_NAME", name),
+        ("SERVER_PORT", port),
+        ("REMOTE_ADDR", &*address),
+        ("REMOTE_PORT", &*remote_port),
+        ("REQUEST_SCHEME", if is_encrypted { "https" } else { "http" }),
+    ];
+    let https = is_encrypted.then_some(("HTTPS", "on"));
+    // A header of the request itself becomes this variable, too.
+    let host = asked.filter(|_| own.is_none()).map(|host| ("HTTP_HOST", host));
+    for (name, value) in variables.into_iter().chain(https).chain(host) {
         put(params, name, value)?;
     }
     Ok(())
@@ -254,13 +293,14 @@ fn header<'a>(request: &'a Request, wanted: &str) -> Option<&'a str> {
 }
 
 /// Splits the value of a `Host` header. An IPv6 address keeps its brackets (RFC 3875 section 4.1.14).
-fn host_and_port(host: &str) -> (&str, &str) {
+fn host_and_port(host: &str, is_encrypted: bool) -> (&str, &str) {
+    let usual = if is_encrypted { "443" } else { "80" };
     match host.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() && !is_bare_ipv6(name) => {
             (name, port)
         }
-        _ if host.is_empty() => ("localhost", "80"),
-        _ => (host, "80"),
+        _ if host.is_empty() => ("localhost", usual),
+        _ => (host, usual),
     }
 }
 
@@ -298,7 +338,7 @@ mod tests {
     }
 
     fn refusal(request: &Request) -> Option<String> {
-        match put_params(&mut Vec::new(), &script("/srv/index.php"), request) {
+        match put_params(&mut Vec::new(), &script("/srv/index.php"), request, None) {
             Err(Failure::Other(kind, problem)) if kind == "bad-request" => Some(problem),
             Err(other) => panic!("{other}"),
             Ok(()) => None,
@@ -378,8 +418,10 @@ mod tests {
             ("a:99999", ("a:99999", "80")),
         ];
         for (host, expected) in table {
-            assert_eq!(host_and_port(host), expected, "{host}");
+            assert_eq!(host_and_port(host, false), expected, "{host}");
         }
+        assert_eq!(host_and_port("a", true), ("a", "443"));
+        assert_eq!(host_and_port("a:8443", true), ("a", "8443"));
     }
 
     #[test]
@@ -401,7 +443,7 @@ mod tests {
     fn a_script_that_cannot_be_named_is_refused_with_each_request() {
         let long = format!("/{}", "x".repeat(MAX_CONTENT / 2));
         for (filename, text) in [("/a\nb.php", "line break"), (long.as_str(), "less than 64 KiB")] {
-            let result = put_params(&mut Vec::new(), &script(filename), &request(&[]));
+            let result = put_params(&mut Vec::new(), &script(filename), &request(&[]), None);
             assert!(
                 matches!(result, Err(Failure::Other(_, problem)) if problem.contains(text)),
                 "{text}"

@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
         filename: SCRIPT,
         ..params::Place::default()
     });
-    if params::put_params(&mut stream, &script, &request).is_err() {
+    if params::put_params(&mut stream, &script, &request, None).is_err() {
         return;
     }
     let variables = read(&stream);

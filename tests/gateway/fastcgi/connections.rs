@@ -134,7 +134,7 @@ async fn a_request_that_is_given_up_closes_its_connection_and_frees_its_place() 
     for keep in [0, 1] {
         let client = Arc::new(client(&fpm, "pid.php", keep));
         let slow = get("wait=5000");
-        let given_up = tokio::time::timeout(Duration::from_millis(50), client.send(&slow)).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(50), client.send(&slow, None)).await;
         assert!(given_up.is_err());
         let started = Instant::now();
         assert_eq!(answers(&client, 1, "").await.len(), 1);

@@ -41,6 +41,24 @@ impl Nginx {
         Self::serve(&server).await
     }
 
+    /// In front of a front controller, with Debian's list of variables, as the guides of frameworks write it.
+    pub async fn with_front_controller(fpm: &Fpm, root: &Path, script: &str) -> Self {
+        let server = format!(
+            r#"
+            root {root};
+            location / {{ try_files $uri /{script}?$args; }}
+            location ~ \.php$ {{
+                include /etc/nginx/fastcgi_params;
+                fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+                fastcgi_pass unix:{socket};
+            }}
+            "#,
+            root = root.display(),
+            socket = fpm.listen(),
+        );
+        Self::serve(&server).await
+    }
+
     /// In front of the gateway, to which it connects from an address of its own.
     pub async fn in_front_of(gateway: SocketAddr, from: &str) -> Self {
         let server = format!(

@@ -42,7 +42,7 @@ fn outgoing(body: Vec<u8>) -> Outgoing {
         filename: "/index.php",
         ..Place::default()
     });
-    Outgoing::new(&request, &script, true).expect("good")
+    Outgoing::new(&request, None, &script, true).expect("good")
 }
 
 async fn talk(stream: DuplexStream, body: Vec<u8>) -> Result<(Response, bool), Fault> {
