@@ -251,7 +251,7 @@ impl Dispatch {
         let call = self
             .chain
             .get(self.at)
-            .map(|version| version.call(event, self.calls));
+            .map(|version| version.call(event, &self.event, self.calls));
         if let Some(call) = call {
             self.take(call, event.kind());
         }
@@ -291,7 +291,7 @@ impl Dispatch {
         (self.at, self.calls) = (index, 0);
         self.count_call();
         let call = self.chain.get(index).filter(|version| version.wants(&self.event));
-        if let Some(call) = call.map(|version| version.call(&self.event, self.calls)) {
+        if let Some(call) = call.map(|version| version.call(&self.event, &self.event, self.calls)) {
             self.take(call, self.event.kind());
         }
     }

@@ -7,7 +7,8 @@
 //!    actions of plugins do.
 //! 3. [`session`]: one connection, whose messages are dispatched. [`registry`]: all connections and topics.
 //! 4. [`close_events`]: telling PHP who has gone, reliably. [`schedule`]: what happens at intervals.
-//! 5. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI.
+//! 5. [`plugin`]: WebAssembly: loading, calling, replacing. [`upstream`]: HTTP and FastCGI. `fair_queue`: whose turn it is
+//!    where there is more to do than can be done.
 //! 6. [`server`]: listeners, handshakes, pushes, the gateway's own pages.
 //! 7. [`app`]: how all of it is put together. [`config`]: what it is told.
 //!
@@ -21,6 +22,7 @@ pub mod budget;
 pub mod close_events;
 pub mod config;
 pub mod dispatch;
+mod fair_queue;
 pub mod log_limit;
 pub mod memory;
 pub mod message;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use connection::{AttributesFull, Connection, network};
 pub use excerpt::excerpt;
-pub use flow::Flow;
+pub use flow::{Class, Flow};
 pub use http::{Exchange, Failure, Headers, Outcome, Request, Response};
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -311,16 +311,18 @@ impl Event {
         }
     }
 
-    /// The flow of the requests that are sent because of it.
+    /// Whose turn it takes, it and the requests that are sent because of it.
     pub fn flow(&self) -> Flow {
-        match self {
-            // It has a connection's name, but that connection has no other requests any more.
-            Self::Close { .. } => Flow::Kind(self.kind()),
-            event => match event.connection() {
-                Some(connection) => Flow::Connection(connection.id.clone(), connection.client_address),
-                None => Flow::Kind(self.kind()),
-            },
-        }
+        let class = match self {
+            Self::Open { .. } | Self::Verdict { .. } => Class::Handshake,
+            Self::Frame { .. } | Self::Timer { .. } | Self::Response { .. } | Self::Report { .. } => {
+                Class::Message
+            }
+            Self::Close { .. } => Class::Close,
+            Self::Push(_) => Class::Push,
+            Self::Schedule(_) => Class::Schedule,
+        };
+        Flow::new(class, self.connection().map(|connection| &**connection))
     }
 }
 

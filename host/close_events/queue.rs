@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::fair_queue::Round;
+
 /// Requests to one upstream that are under way at a time.
 const IN_FLIGHT: usize = 4;
 
@@ -45,9 +47,7 @@ pub(super) struct Queue<T> {
 /// What waits for one upstream.
 struct Line<T> {
     under_way: usize,
-    networks: HashMap<IpAddr, VecDeque<Entry<T>>>,
-    /// The networks in the order of their turns.
-    round: VecDeque<IpAddr>,
+    networks: Round<IpAddr, VecDeque<Entry<T>>>,
 }
 
 impl<T> Default for Queue<T> {
@@ -156,15 +156,11 @@ impl<T> Queue<T> {
                 round.push_back(*upstream);
                 Line {
                     under_way: 0,
-                    networks: HashMap::new(),
-                    round: VecDeque::new(),
+                    networks: Round::default(),
                 }
             });
-        let entries = line.networks.entry(entry.network).or_default();
-        if entries.is_empty() {
-            line.round.push_back(entry.network);
-        }
-        entries.push_back(entry);
+        let network = entry.network;
+        line.networks.change(&network, |entries| entries.push_back(entry));
     }
 
     fn ended(&mut self, upstream: usize) {
@@ -200,27 +196,14 @@ impl<T> Queue<T> {
 impl<T> Line<T> {
     /// Takes the newest entry of a network.
     fn take(&mut self, network: IpAddr) -> Option<Entry<T>> {
-        let entries = self.networks.get_mut(&network)?;
-        let newest = entries.pop_back();
-        if entries.is_empty() {
-            self.networks.remove(&network);
-            self.round.retain(|other| *other != network);
-        }
-        newest
+        self.networks.change(&network, VecDeque::pop_back)
     }
 
     fn next(&mut self) -> Option<Entry<T>> {
         if self.under_way >= IN_FLIGHT {
             return None;
         }
-        let network = self.round.pop_front()?;
-        let entries = self.networks.get_mut(&network)?;
-        let entry = entries.pop_front()?;
-        if entries.is_empty() {
-            self.networks.remove(&network);
-        } else {
-            self.round.push_back(network);
-        }
+        let entry = self.networks.turn(VecDeque::pop_front)?;
         self.under_way += 1;
         Some(entry)
     }

@@ -1,25 +1,44 @@
-//! Whose requests wait for an upstream.
+//! Whose requests wait.
 
 use std::net::IpAddr;
 
-use super::ConnectionId;
 use super::connection::network;
+use super::{Connection, ConnectionId};
 
-/// Whose requests share one turn when requests wait for an upstream.
-#[derive(Clone, Debug, Hash, PartialEq, Eq)]
-pub enum Flow {
-    /// Those of one connection, open or about to be, with the address of its client.
-    Connection(ConnectionId, IpAddr),
-    /// Those of no connection that is there, by the kind of their event.
-    Kind(&'static str),
+/// Whose a request is, where requests wait for their turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// What it is about.
+    pub class: Class,
+    /// The network of the client, which may have many addresses of IPv6 and many connections. None: it is nobody's.
+    pub network: Option<IpAddr>,
+    /// The connection, open or about to be, or gone. None: it is nobody's.
+    pub connection: Option<ConnectionId>,
+}
+
+/// What a request is about. Classes take turns, so that what one client can cause without end, as handshakes, holds up
+/// nothing else. Where several have as much waiting, the last of them makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A client that has gone.
+    Close,
+    /// An interval of the configuration.
+    Schedule,
+    /// A push.
+    Push,
+    /// A message or a timer of an open connection.
+    Message,
+    /// A client that wants to connect.
+    Handshake,
 }
 
 impl Flow {
-    /// The network of the client, which may have many addresses of IPv6 and many connections. None: it is nobody's.
-    pub fn network(&self) -> Option<IpAddr> {
-        match self {
-            Self::Connection(_, address) => Some(network(*address)),
-            Self::Kind(_) => None,
+    /// That of a connection, or of nobody.
+    pub fn new(class: Class, connection: Option<&Connection>) -> Self {
+        Self {
+            class,
+            network: connection.map(|connection| network(connection.client_address)),
+            connection: connection.map(|connection| connection.id.clone()),
         }
     }
 }

@@ -10,7 +10,7 @@ use wasmtime::component::InstancePre;
 use super::bindings::Exports;
 use super::guest::{Guest, Shared};
 use super::instance::{CallError, CallResult, Instance};
-use super::lane::{self, Lane, Waiting};
+use super::lane::{self, Lane};
 use super::pool::Pool;
 use super::probation::{Failure, Probation, Verdict};
 use super::slowness::{self, Debt, Weight};
@@ -154,9 +154,9 @@ impl Version {
         }
     }
 
-    /// Calls the handler of an event: here and now, or in its turn if the version is slow. `nth` counts the calls for what
-    /// came from outside, to which the reports and answers that follow belong.
-    pub fn call(self: &Arc<Self>, event: &Event, nth: u32) -> Call {
+    /// Calls the handler of an event: here and now, or in its turn if the version is slow. `origin` is what came from outside:
+    /// the event itself, or the one to which a report or an answer belongs. `nth` counts the calls for it.
+    pub fn call(self: &Arc<Self>, event: &Event, origin: &Event, nth: u32) -> Call {
         if nth > MAX_CALLS {
             let result = Err(self.refuse(CallError::Calls(MAX_CALLS)));
             if let Some(probation) = &self.probation {
@@ -164,13 +164,13 @@ impl Version {
             }
             Call::Done(result)
         } else if self.is_slow() {
-            self.call_on_lane(event)
+            self.call_on_lane(event, origin)
         } else {
             Call::Done(self.call_here(event))
         }
     }
 
-    fn call_on_lane(self: &Arc<Self>, event: &Event) -> Call {
+    fn call_on_lane(self: &Arc<Self>, event: &Event, origin: &Event) -> Call {
         let lane = self.instances.lane.get_or_init(|| {
             let version = Arc::downgrade(self);
             // The caller holds the version; when it no longer does, nobody waits for the result.
@@ -184,23 +184,21 @@ impl Version {
             return Call::Done(self.call_here(event));
         };
         let (done, result) = oneshot::channel();
-        let refused = lane.push(Waiting {
-            flow: event.flow(),
-            job: Job {
-                event: event.clone(),
-                done,
-            },
-            // What follows from an event that was let in is not more than those events; and nobody would notice that a
-            // close event was lost.
-            is_refusable: matches!(
-                event,
-                Event::Open { .. }
-                    | Event::Frame { .. }
-                    | Event::Timer { .. }
-                    | Event::Push(_)
-                    | Event::Schedule(_)
-            ),
-        });
+        let job = Job {
+            event: event.clone(),
+            done,
+        };
+        // What follows from an event that was let in is not more than those events; and nobody would notice that a close
+        // event was lost.
+        let is_refusable = matches!(
+            event,
+            Event::Open { .. }
+                | Event::Frame { .. }
+                | Event::Timer { .. }
+                | Event::Push(_)
+                | Event::Schedule(_)
+        );
+        let refused = lane.push(origin.flow(), job, is_refusable);
         if let Some(refused) = refused {
             let _ = refused
                 .done

@@ -8,6 +8,7 @@ mod circuit;
 mod queue;
 mod slots;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -47,7 +48,8 @@ pub(super) struct Guard {
 /// from it.
 pub(super) struct Pass<'a> {
     guard: &'a Guard,
-    flow: Flow,
+    /// Of the client.
+    network: Option<IpAddr>,
     permit: Permit,
     is_settled: bool,
     _slot: Slot<'a>,
@@ -80,12 +82,13 @@ impl Guard {
     pub(super) async fn enter(&self, flow: Flow) -> Result<Pass<'_>, Failure> {
         self.circuit.check()?;
         let until = Instant::now() + self.patience;
-        let slot = self.slots.take(flow.clone(), until).await?;
+        let network = flow.network;
+        let slot = self.slots.take(flow, until).await?;
         // Checked again, since it may have opened meanwhile; and only a request with a slot may be the probe.
         let permit = self.circuit.admit()?;
         Ok(Pass {
             guard: self,
-            flow,
+            network,
             permit,
             is_settled: false,
             _slot: slot,
@@ -118,7 +121,7 @@ impl Pass<'_> {
 
     fn settle(&mut self, end: Option<&End>) {
         self.is_settled = true;
-        if let Some(why) = self.guard.circuit.settle(&self.permit, &self.flow, end) {
+        if let Some(why) = self.guard.circuit.settle(&self.permit, self.network, end) {
             self.guard.slots.send_away(&why);
         }
     }
@@ -137,6 +140,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::message::Class;
     use crate::metrics::Metrics;
 
     fn settings(timeout: u64) -> Settings<'static> {
@@ -153,7 +157,11 @@ mod tests {
     }
 
     fn flow(id: &str) -> Flow {
-        Flow::Connection(id.into(), [127, 0, 0, 1].into())
+        Flow {
+            class: Class::Message,
+            network: Some([127, 0, 0, 1].into()),
+            connection: Some(id.into()),
+        }
     }
 
     #[tokio::test]

@@ -88,7 +88,7 @@ fn parts(criterion: &mut Criterion<CpuTime>, gateway: &Gateway) {
             bencher.iter(|| version.check_out());
         });
         criterion.bench_function(&format!("parts/empty call, {language}"), |bencher| {
-            bencher.iter(|| match version.call(&event, 1) {
+            bencher.iter(|| match version.call(&event, &event, 1) {
                 Call::Done(result) => result.unwrap(),
                 Call::Queued(_) => panic!("found to be slow"),
             });

@@ -296,6 +296,6 @@ async fn php_hears_of_a_client_that_it_was_letting_in_at_the_shutdown() {
     gateway.logged(&["shutting down"]).await;
     php.let_go();
     assert_eq!(gateway.process.exit_code().await, Some(0));
-    assert_eq!(php.notes(), ["open hold", "close"]);
+    assert_eq!(php.notes(), ["open hold", "close 1001"]);
     drop(connecting);
 }

@@ -16,9 +16,11 @@ pub use nginx::Nginx;
 pub use php::Fpm;
 pub use process::Process;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use tokio::net::{TcpSocket, TcpStream};
 
 /// How long anything may take on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,6 +44,15 @@ pub fn free_port() -> u16 {
         .local_addr()
         .unwrap()
         .port()
+}
+
+/// A connection from an address of 127.0.0.0/8, all of which a Linux machine has. Usually tests come from 127.0.0.1.
+pub async fn tcp_from(source: [u8; 4], address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    let socket = socket.connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket
 }
 
 /// A path in the repository.

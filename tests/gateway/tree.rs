@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::repository;
 
 /// A module of `host/`, and the modules that it may name. `app` and `main` put everything together and are left out.
-const MAY_NAME: [(&str, &[&str]); 22] = [
+const MAY_NAME: [(&str, &[&str]); 23] = [
     ("budget", &[]),
     ("memory", &[]),
     ("message", &[]),
@@ -22,15 +22,16 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
     ("backoff", &[]),
     ("log_limit", &[]),
     ("token_bucket", &[]),
+    ("fair_queue", &["message"]),
     ("send_queue", &["budget", "message", "websocket"]),
     (
         "registry",
         &["budget", "message", "config", "send_queue", "websocket"],
     ),
-    ("plugin", &["message", "metrics", "config", "token_bucket"]),
+    ("plugin", &["message", "metrics", "config", "fair_queue", "token_bucket"]),
     (
         "upstream",
-        &["message", "metrics", "config", "backoff", "budget", "log_limit"],
+        &["message", "metrics", "config", "backoff", "budget", "fair_queue", "log_limit"],
     ),
     ("dispatch", &["message", "config", "plugin"]),
     (
@@ -39,7 +40,14 @@ const MAY_NAME: [(&str, &[&str]); 22] = [
     ),
     (
         "close_events",
-        &["message", "config", "backoff", "actions", "dispatch"],
+        &[
+            "message",
+            "config",
+            "backoff",
+            "fair_queue",
+            "actions",
+            "dispatch",
+        ],
     ),
     (
         "schedule",

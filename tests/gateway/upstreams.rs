@@ -14,6 +14,8 @@ mod queue;
 mod retries;
 /// What PHP is told of the gateway's patience, and clients of failures.
 mod told;
+/// Whose turn it is, by kind and by address.
+mod turns;
 /// A request that was begun arrives whole.
 mod variables;
 mod whole;

@@ -12,7 +12,7 @@ function note(string $line): void
 
 $what = match ($_POST['type']) {
     'open' => "open {$_POST['query']}",
-    'close' => 'close',
+    'close' => "close {$_POST['code']}",
     default => $_POST['message'],
 };
 note($what);

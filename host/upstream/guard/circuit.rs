@@ -1,11 +1,12 @@
 //! The circuit breaker as the operator sees it: what is logged, what refusals say.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::End;
 use super::breaker::{Breaker, Change, Denied, Permit, Sign};
-use crate::message::{Failure, Flow};
+use crate::message::Failure;
 use crate::metrics::UpstreamMetrics;
 
 pub(super) struct Circuit {
@@ -48,14 +49,19 @@ impl Circuit {
         result.map_err(|denied| self.refuse(&state, &denied))
     }
 
-    /// Takes a permit back, with the end of the request; none if it was abandoned. If that opens the circuit, gives the
+    /// Takes a permit back, with the network of the client and the end of the request; none if it was abandoned. If that opens the circuit, gives the
     /// failure for the requests that wait.
-    pub(super) fn settle(&self, permit: &Permit, flow: &Flow, end: Option<&End>) -> Option<Failure> {
+    pub(super) fn settle(
+        &self,
+        permit: &Permit,
+        network: Option<IpAddr>,
+        end: Option<&End>,
+    ) -> Option<Failure> {
         let mut state = self.lock();
         let now = Instant::now();
         let change = state
             .breaker
-            .settle(permit, sign(flow, end), now, fastrand::f64())?;
+            .settle(permit, sign(network, end), now, fastrand::f64())?;
         self.metrics.circuit.set(state.breaker.level());
         let upstream = &*self.name;
         match change {
@@ -110,7 +116,7 @@ impl Circuit {
 
 /// An application that is not there or does not answer fails; one that answers, whatever it says, lives. Other errors say
 /// nothing about it, and neither does an abandoned request.
-fn sign(flow: &Flow, end: Option<&End>) -> Sign {
+fn sign(network: Option<IpAddr>, end: Option<&End>) -> Sign {
     let unanswered = match end {
         Some(Ok(_)) => return Sign::Life,
         Some(Err(unanswered)) => unanswered,
@@ -119,7 +125,7 @@ fn sign(flow: &Flow, end: Option<&End>) -> Sign {
     match unanswered.failure {
         Failure::TooLarge(_) => Sign::Life,
         Failure::Unreachable(_) if unanswered.is_unsent => Sign::Absent,
-        Failure::Unreachable(_) | Failure::Timeout(_) => Sign::Broken(flow.network()),
+        Failure::Unreachable(_) | Failure::Timeout(_) => Sign::Broken(network),
         Failure::Overloaded(_) | Failure::Other(..) => Sign::Nothing,
     }
 }
@@ -143,7 +149,7 @@ mod tests {
         let failure = Failure::Timeout("no answer within 10s".to_owned());
         assert!(
             circuit
-                .settle(&permit, &Flow::Kind("push"), Some(&Err(failure.into())))
+                .settle(&permit, None, Some(&Err(failure.into())))
                 .is_some()
         );
         let Err(Failure::Overloaded(text)) = circuit.check() else {

@@ -1,54 +1,21 @@
-//! Which request is next if more come than may be under way: fair queueing, round robin by flow, as routers do it with
-//! packets. Pure: no I/O, no clock.
-//!
-//! A flow has one turn in the round, however many of its requests wait. When no more may wait, the newest request of the
-//! flow with the most requests is refused, so that those who ask for much make room for those who ask for little.
+//! Which request is next if more come than may be under way. Pure: no I/O, no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-
-use crate::message::Flow;
+use crate::fair_queue::{FairQueue, RequestId};
+use crate::message::{Class, Flow};
 
 /// Slots for requests, and the queue in front of them. `T` stands for a request.
 pub(super) struct Queue<T> {
     slots: usize,
-    max_waiting: usize,
     under_way: usize,
-    waiting: usize,
-    /// Flows that have requests waiting.
-    flows: HashMap<Flow, Line<T>>,
-    /// The same by their turns: the first is next. No two have the same.
-    round: BTreeMap<u64, Flow>,
-    /// The same by their number of requests, with their turns: the last one has the most.
-    sizes: BTreeSet<(usize, u64)>,
-    last_turn: u64,
-    last_number: u64,
-}
-
-/// The requests of one flow, oldest first, by number.
-struct Line<T> {
-    turn: u64,
-    requests: VecDeque<(u64, T)>,
-}
-
-/// Names a request that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct WaiterId {
-    flow: Flow,
-    number: u64,
+    waiting: FairQueue<T>,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(slots: usize, max_waiting: usize) -> Self {
         Self {
             slots,
-            max_waiting,
             under_way: 0,
-            waiting: 0,
-            flows: HashMap::new(),
-            round: BTreeMap::new(),
-            sizes: BTreeSet::new(),
-            last_turn: 0,
-            last_number: 0,
+            waiting: FairQueue::new(max_waiting),
         }
     }
 
@@ -57,7 +24,7 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting.len()
     }
 
     /// Takes a slot, if one is free.
@@ -70,101 +37,92 @@ impl<T> Queue<T> {
 
     /// Joins the queue. Gives the id, and the request that had to make room for this one, if there is one. None: this one is
     /// refused.
-    pub(super) fn wait(&mut self, flow: Flow, request: T) -> Option<(WaiterId, Option<T>)> {
-        let displaced = if self.waiting < self.max_waiting {
-            None
-        } else {
-            Some(self.displace(self.size(&flow) + 1)?)
-        };
-        self.last_number += 1;
-        let number = self.last_number;
-        self.change(&flow, |requests| requests.push_back((number, request)));
-        self.waiting += 1;
-        Some((WaiterId { flow, number }, displaced))
+    pub(super) fn wait(&mut self, flow: Flow, request: T) -> Option<(RequestId, Option<T>)> {
+        // Only a few close events come at a time, and one that is refused would only come again.
+        let is_refusable = flow.class != Class::Close;
+        self.waiting.push(flow, request, is_refusable).ok()
     }
 
     /// A request is done. Gives the one that has its slot now; none if no request waits.
     pub(super) fn leave(&mut self) -> Option<T> {
-        let Some((_, flow)) = self.round.pop_first() else {
+        let next = self.waiting.pop();
+        if next.is_none() {
             self.under_way = self.under_way.saturating_sub(1);
-            return None;
-        };
-        // The rest of the flow goes to the end of the round.
-        let mut line = self.flows.remove(&flow)?;
-        self.sizes.remove(&(line.requests.len(), line.turn));
-        let (_, request) = line.requests.pop_front()?;
-        self.waiting -= 1;
-        if !line.requests.is_empty() {
-            self.change(&flow, |requests| *requests = line.requests);
         }
-        Some(request)
+        next
     }
 
     /// Gives up waiting. False: it does not wait any more.
-    pub(super) fn cancel(&mut self, id: &WaiterId) -> bool {
-        let index = |line: &Line<T>| {
-            line.requests
-                .binary_search_by_key(&id.number, |(number, _)| *number)
-        };
-        let Some(Ok(index)) = self.flows.get(&id.flow).map(index) else {
-            return false;
-        };
-        self.change(&id.flow, |requests| drop(requests.remove(index)));
-        self.waiting -= 1;
-        true
+    pub(super) fn cancel(&mut self, id: &RequestId) -> bool {
+        self.waiting.remove(id).is_some()
     }
 
     /// Empties the queue.
-    pub(super) fn drain(&mut self) -> Vec<T> {
-        self.round.clear();
-        self.sizes.clear();
-        self.waiting = 0;
-        let lines = self.flows.drain();
-        lines
-            .flat_map(|(_, line)| line.requests)
-            .map(|(_, request)| request)
-            .collect()
-    }
-
-    /// Takes the newest request out of the flow with the most requests, if it has more than `size`.
-    fn displace(&mut self, size: usize) -> Option<T> {
-        let (most, turn) = *self.sizes.last()?;
-        if most <= size {
-            return None;
-        }
-        let flow = self.round.get(&turn)?.clone();
-        let newest = self.change(&flow, VecDeque::pop_back)?;
-        self.waiting -= 1;
-        Some(newest.1)
-    }
-
-    fn size(&self, flow: &Flow) -> usize {
-        self.flows.get(flow).map_or(0, |line| line.requests.len())
-    }
-
-    /// Changes the line of a flow, and keeps the three views of the flows in step. A new one comes last in the round.
-    fn change<R>(&mut self, flow: &Flow, change: impl FnOnce(&mut VecDeque<(u64, T)>) -> R) -> R {
-        let last_turn = &mut self.last_turn;
-        let line = self.flows.entry(flow.clone()).or_insert_with(|| {
-            *last_turn += 1;
-            Line {
-                turn: *last_turn,
-                requests: VecDeque::new(),
-            }
-        });
-        let turn = line.turn;
-        self.sizes.remove(&(line.requests.len(), turn));
-        let result = change(&mut line.requests);
-        if line.requests.is_empty() {
-            self.flows.remove(flow);
-            self.round.remove(&turn);
-        } else {
-            self.sizes.insert((line.requests.len(), turn));
-            self.round.insert(turn, flow.clone());
-        }
-        result
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(|| self.waiting.pop())
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn flow(class: Class) -> Flow {
+        Flow::new(class, None)
+    }
+
+    #[test]
+    fn slots_are_taken_without_waiting_while_there_are_any() {
+        let mut queue = Queue::<()>::new(2, 0);
+        assert!(queue.try_enter() && queue.try_enter() && !queue.try_enter());
+        assert_eq!(queue.wait(flow(Class::Message), ()), None);
+        assert_eq!(queue.leave(), None);
+        assert!(queue.try_enter());
+    }
+
+    #[test]
+    fn a_close_event_is_never_refused() {
+        let mut queue = Queue::new(1, 1);
+        assert!(queue.try_enter());
+        assert!(queue.wait(flow(Class::Message), 1).is_some());
+        assert!(
+            queue
+                .wait(flow(Class::Close), 2)
+                .is_some_and(|(_, displaced)| displaced.is_none())
+        );
+        assert_eq!(queue.wait(flow(Class::Message), 3), None);
+        assert_eq!((queue.under_way(), queue.waiting()), (1, 2));
+        assert_eq!(queue.drain().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((queue.under_way(), queue.waiting()), (1, 0));
+    }
+
+    proptest! {
+        /// Nobody waits while there is a slot, and there are never more under way than slots.
+        #[test]
+        fn slots_are_neither_lost_nor_doubled(
+            slots in 1usize..4,
+            max_waiting in 0usize..5,
+            steps in prop::collection::vec(0u8..3, 0..100),
+        ) {
+            let mut queue = Queue::new(slots, max_waiting);
+            let (mut under_way, mut waiting) = (0, Vec::new());
+            for step in steps {
+                match step {
+                    0 if queue.try_enter() => under_way += 1,
+                    0 => waiting.extend(queue.wait(flow(Class::Push), ()).map(|(id, _)| id)),
+                    1 if under_way > 0 => match queue.leave() {
+                        None => under_way -= 1,
+                        Some(()) => drop(waiting.remove(0)),
+                    },
+                    2 if !waiting.is_empty() => prop_assert!(queue.cancel(&waiting.remove(0))),
+                    _ => {}
+                }
+                prop_assert_eq!((queue.under_way(), queue.waiting()), (under_way, waiting.len()));
+                prop_assert!(under_way <= slots && waiting.len() <= max_waiting);
+                prop_assert!(waiting.is_empty() || under_way == slots);
+            }
+        }
+    }
+}

@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::queue::{Queue, WaiterId};
+use super::queue::Queue;
+use crate::fair_queue::RequestId;
 use crate::message::{Failure, Flow};
 use crate::metrics::UpstreamMetrics;
 
@@ -117,7 +118,7 @@ impl Drop for Slot<'_> {
 /// A request that waits, until this is dropped.
 struct Waiting<'a> {
     slots: &'a Slots,
-    id: WaiterId,
+    id: RequestId,
     call: oneshot::Receiver<Call>,
 }
 
@@ -141,6 +142,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::message::Class;
     use crate::metrics::Metrics;
 
     fn slots(slots: usize, max_waiting: usize) -> Slots {
@@ -154,7 +156,11 @@ mod tests {
     }
 
     fn flow(id: &str) -> Flow {
-        Flow::Connection(id.into(), [127, 0, 0, 1].into())
+        Flow {
+            class: Class::Message,
+            network: Some([127, 0, 0, 1].into()),
+            connection: Some(id.into()),
+        }
     }
 
     #[tokio::test]

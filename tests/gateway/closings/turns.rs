@@ -5,7 +5,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use super::{application, notes};
-use crate::support::{Bare, Gateway, eventually, masked_close};
+use crate::support::{Bare, Client, Gateway, eventually, masked_close};
+use crate::upstreams::guarded::Guarded;
 
 const QUIET: &str = "[plugins]\nbuilt-in = \"application\"\n[plugins.config.application]\nopen = false\n";
 
@@ -65,4 +66,48 @@ async fn an_upstream_that_hangs_does_not_hold_up_the_close_events_of_another() {
     .await;
     let waiting = gateway.metric("aileron_close_events_waiting").await;
     assert_eq!(waiting, (HANGING - 4) as f64);
+}
+
+/// PHP hears of each of them twice, one thing at a time; when somebody else goes, 3,200 close events and 600 handshakes wait.
+#[tokio::test]
+async fn thousands_who_come_and_go_from_one_address_do_not_delay_the_close_event_of_another() {
+    const GOING: usize = 3200;
+    const COMING: usize = 600;
+    const FLOOD: [u8; 4] = [127, 0, 0, 2];
+    let php = Guarded::start(2).await;
+    let config = format!(
+        "[plugins]\nbuilt-in = \"application\"\n[closings]\nrate = 10000\n\
+         [upstream]\nmax-requests = 1\nmax-wait = \"60s\"\ntimeout = \"60s\"\n{}",
+        php.upstream()
+    );
+    let gateway = Gateway::start(&config).await;
+    let mut honest = Bare::connect(gateway.clients, "/ws?honest").await;
+    let mut going = Vec::new();
+    while going.len() < GOING {
+        let some = (0..200).map(|_| Bare::connect_from(FLOOD, gateway.clients, "/ws?goes"));
+        going.extend(join_all(some).await);
+    }
+    let mut holder = Client::connect_from([127, 0, 0, 3], gateway.clients, "/ws?holder").await;
+    holder.send("hold").await;
+    php.has_noted("hold").await;
+    let before = php.notes().len();
+    let coming = (0..COMING).map(|_| Bare::ask_from(FLOOD, gateway.clients, "/ws?comes"));
+    let coming = join_all(coming).await;
+    let waiting = "aileron_upstream_waiting{upstream=\"default\"}";
+    gateway.measures(waiting, COMING as f64).await;
+    drop(going);
+    let close_events = "aileron_close_events_waiting";
+    gateway.measures(close_events, GOING as f64 - 4.0).await;
+    gateway.measures(waiting, COMING as f64 + 4.0).await;
+    honest.socket.write_all(&masked_close(4001, "bye")).await.unwrap();
+    gateway.measures(close_events, GOING as f64 - 3.0).await;
+
+    php.let_go();
+    let place = eventually("the honest one told", || {
+        php.notes()[before..].iter().position(|note| note == "close 4001")
+    })
+    .await;
+    println!("told as number {place} of {}", GOING + COMING);
+    assert!(place < 40, "{place}");
+    drop(coming);
 }

@@ -7,6 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::tcp_from;
+
 pub struct Bare {
     pub socket: TcpStream,
     read: BytesMut,
@@ -26,12 +28,26 @@ impl Bare {
         behind: &[u8],
     ) -> (Self, String) {
         let mut socket = TcpStream::connect(address).await.unwrap();
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-        );
-        let request = [head.as_bytes(), behind].concat();
+        let request = [request(path, headers).as_bytes(), behind].concat();
         socket.write_all(&request).await.unwrap();
+        Self::answered(socket).await
+    }
+
+    /// Connects from another address than the tests usually do, see [`tcp_from`].
+    pub async fn connect_from(source: [u8; 4], address: SocketAddr, path: &str) -> Self {
+        let socket = Self::ask_from(source, address, path).await;
+        Self::answered(socket).await.0
+    }
+
+    /// The same without waiting for the answer.
+    pub async fn ask_from(source: [u8; 4], address: SocketAddr, path: &str) -> TcpStream {
+        let mut socket = tcp_from(source, address).await;
+        socket.write_all(request(path, "").as_bytes()).await.unwrap();
+        socket
+    }
+
+    /// Waits until it is let in.
+    async fn answered(mut socket: TcpStream) -> (Self, String) {
         let mut read = BytesMut::with_capacity(256);
         let end = loop {
             assert_ne!(
@@ -117,6 +133,14 @@ impl Bare {
         self.read.advance(start);
         Some((first, self.read.split_to(length).freeze()))
     }
+}
+
+/// A handshake.
+fn request(path: &str, headers: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
 }
 
 /// A frame as a client sends it, whose first byte is given (RFC 6455 section 5.2). A mask of zeros is a mask.

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Answer, PATIENCE};
+use super::{Answer, PATIENCE, tcp_from};
 
 pub struct Client {
     socket: WebSocketStream<Box<dyn Socket>>,
@@ -43,6 +43,15 @@ impl Client {
     pub async fn connect(address: SocketAddr, path: &str) -> Self {
         let request = format!("ws://{address}{path}").into_client_request().unwrap();
         Self::connect_by(address, request)
+            .await
+            .expect("the handshake succeeds")
+    }
+
+    /// Connects from another address than the tests usually do, see [`tcp_from`].
+    pub async fn connect_from(source: [u8; 4], address: SocketAddr, path: &str) -> Self {
+        let socket = tcp_from(source, address).await;
+        let id = socket.local_addr().unwrap().to_string();
+        Self::over(socket, id, format!("ws://{address}{path}"))
             .await
             .expect("the handshake succeeds")
     }

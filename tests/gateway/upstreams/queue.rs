@@ -1,16 +1,13 @@
 //! More requests than PHP-FPM is to have: who is next, who is refused, who has gone meanwhile.
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-
 use super::guarded::Guarded;
-use crate::support::{Client, Gateway};
+use crate::support::{Bare, Client, Gateway};
 
-const WAITING: &str = "aileron_upstream_waiting{upstream=\"default\"}";
+pub(super) const WAITING: &str = "aileron_upstream_waiting{upstream=\"default\"}";
 const UNDER_WAY: &str = "aileron_upstream_under_way{upstream=\"default\"}";
 const ABANDONED: &str = "aileron_upstream_abandoned_total{upstream=\"default\"}";
 
-fn refusals(key: &str) -> String {
+pub(super) fn refusals(key: &str) -> String {
     format!("aileron_upstream_refusals_total{{upstream=\"default\",key=\"{key}\"}}")
 }
 
@@ -165,10 +162,7 @@ async fn the_handshake_of_a_client_that_went_while_it_waited_never_reaches_php()
     );
     let gateway = Gateway::start(&config).await;
     let mut holder = holder(&gateway, &php).await;
-    let mut goes = TcpStream::connect(gateway.clients).await.unwrap();
-    let head = "GET /ws?goes HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    goes.write_all(head.as_bytes()).await.unwrap();
+    let goes = Bare::ask_from([127, 0, 0, 1], gateway.clients, "/ws?goes").await;
     gateway.measures(WAITING, 1.0).await;
     let clients = gateway.clients;
     let stays = tokio::spawn(Client::connect(clients, "/ws?stays"));
