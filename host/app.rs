@@ -333,14 +333,14 @@ async fn relieve(actions: Arc<Actions>) {
                 actions.metrics.slow_client("closed", 1);
                 tracing::warn!(
                     connection = id,
-                    "all queues are over max-queues; the longest one is closed with 1008"
+                    "all queues are over max-queues; the longest one of the address with the most is closed with 1008"
                 );
             }
             Relief::Inbound => {
                 actions.metrics.inbound_relief.inc();
                 tracing::warn!(
                     connection = id,
-                    "too much has come in (max-inbound); who holds most is closed with 1013"
+                    "too much has come in (max-inbound); who holds most of the address with the most is closed with 1013"
                 );
             }
         }

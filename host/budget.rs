@@ -80,9 +80,12 @@ impl Budget {
         })
     }
 
-    /// From now on at most so many.
+    /// From now on at most so many. If there are more, somebody has to make room.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+        if self.excess() > 0 {
+            self.exceeded.notify_one();
+        }
     }
 
     /// The most that it should hold.
@@ -256,6 +259,10 @@ mod tests {
         assert!(budget.exceeded().now_or_never().is_some());
         a.remove(5_000, &budget);
         assert_eq!(budget.used(), 6_000);
+        budget.set_limit(6_000);
+        assert!(budget.exceeded().now_or_never().is_none());
+        budget.set_limit(5_999);
+        assert!(budget.exceeded().now_or_never().is_some());
         for share in [&mut a, &mut b, &mut c] {
             share.set(0, &budget);
         }

@@ -1,5 +1,6 @@
-//! Who makes room when clients hold more than the process may: those who hold most.
+//! Who makes room when clients hold more than the process may: the networks that hold most, and there the connections.
 
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::fan_out::TOO_SLOW;
 use super::{Entry, Registry};
 use crate::budget::FREE;
-use crate::message::Connection;
+use crate::message::{Connection, network};
 
 /// After somebody was closed, so that what it held can be given back.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,6 +26,13 @@ pub enum Relief {
     Inbound,
 }
 
+/// Connections by the network of their client, each with its bytes, and those that hold most last.
+struct Holders {
+    networks: Vec<Vec<(usize, Arc<Entry>)>>,
+    /// What each of the networks holds, with its place.
+    totals: BinaryHeap<(usize, usize)>,
+}
+
 impl Registry {
     /// Makes room whenever the queues hold more than `max-queues`. Never ends. `tell` hears of each who is closed.
     pub async fn relieve_outgoing(&self, tell: impl Fn(Relief, &Connection)) {
@@ -32,11 +40,9 @@ impl Registry {
         loop {
             budget.exceeded().await;
             let mut queues = self.holders(|entry| entry.send_queue.bytes());
-            queues.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-            for (_, entry) in queues {
-                if budget.excess() == 0 {
-                    break;
-                }
+            while budget.excess() > 0
+                && let Some(entry) = queues.take_largest()
+            {
                 tell(Relief::Outgoing, &entry.connection);
                 entry.send_queue.abort(TOO_SLOW, OUTGOING_REASON);
                 if entry.send_queue.bytes() > FREE {
@@ -54,11 +60,11 @@ impl Registry {
             self.inbound.exceeded().await;
             // Whoever asked may have got room meanwhile.
             if self.inbound.used() > self.inbound.limit() / 2 {
-                let holders = self.holders(|entry| entry.inbound.load(Ordering::Relaxed));
-                let open = holders
-                    .into_iter()
-                    .filter(|(_, entry)| !entry.send_queue.is_closed());
-                if let Some((_, entry)) = open.max_by_key(|(bytes, _)| *bytes) {
+                let inbound = |entry: &Entry| {
+                    let is_open = !entry.send_queue.is_closed();
+                    is_open.then(|| entry.inbound.load(Ordering::Relaxed))
+                };
+                if let Some(entry) = self.holders(|entry| inbound(entry).unwrap_or(0)).take_largest() {
                     tell(Relief::Inbound, &entry.connection);
                     entry.send_queue.abort(TRY_AGAIN_LATER, INBOUND_REASON);
                 }
@@ -67,12 +73,35 @@ impl Registry {
         }
     }
 
-    /// All who hold more than what is free, with their bytes.
-    fn holders(&self, bytes: impl Fn(&Entry) -> usize) -> Vec<(usize, Arc<Entry>)> {
-        let sizes = self.connections.iter().map(|entry| (bytes(&entry), entry));
-        sizes
-            .filter(|(bytes, _)| *bytes > FREE)
-            .map(|(bytes, entry)| (bytes, entry.value().clone()))
-            .collect()
+    /// All who hold more than what is free.
+    fn holders(&self, bytes: impl Fn(&Entry) -> usize) -> Holders {
+        let mut by_network: HashMap<_, Vec<_>> = HashMap::new();
+        for entry in &self.connections {
+            let bytes = bytes(&entry);
+            if bytes > FREE {
+                let network = network(entry.connection.client_address);
+                let holders = by_network.entry(network).or_default();
+                holders.push((bytes, entry.value().clone()));
+            }
+        }
+        let mut networks: Vec<_> = by_network.into_values().collect();
+        for holders in &mut networks {
+            holders.sort_unstable_by_key(|(bytes, _)| *bytes);
+        }
+        let total = |holders: &Vec<(usize, _)>| holders.iter().map(|(bytes, _)| bytes).sum();
+        let totals = networks.iter().map(total).zip(0..).collect();
+        Holders { networks, totals }
+    }
+}
+
+impl Holders {
+    /// Takes the one that holds most of those in the network that holds most.
+    fn take_largest(&mut self) -> Option<Arc<Entry>> {
+        let (total, place) = self.totals.pop()?;
+        let (bytes, entry) = self.networks.get_mut(place)?.pop()?;
+        if total > bytes {
+            self.totals.push((total - bytes, place));
+        }
+        Some(entry)
     }
 }

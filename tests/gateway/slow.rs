@@ -74,6 +74,35 @@ async fn clients_that_never_read_cost_no_more_than_the_bound_and_disturb_nobody(
     gateway.measures("aileron_queue_bytes", 0.0).await;
 }
 
+/// A client whose connection is bad, and somebody who has many connections, none of which has as much waiting.
+#[tokio::test]
+async fn when_queues_are_too_long_together_those_of_the_address_with_the_most_make_room() {
+    const QUEUED: &str = "aileron_queue_bytes";
+    const RELIEF: &str = "all queues are over max-queues";
+    let mut gateway = gateway("max-queue = \"8MiB\"\nmax-queues = \"64MiB\"\nping-interval = 0").await;
+    let slow = Bare::connect(gateway.clients, "/ws?next;subscribe:one").await;
+    let connecting =
+        (0..30).map(|_| Bare::connect_from([127, 0, 0, 2], gateway.clients, "/ws?next;subscribe:many"));
+    let many = join_all(connecting).await;
+    let filler = "x".repeat(100_000);
+    for (topic, bytes) in [("one", 3 * MIB), ("many", 20 * MIB)] {
+        while gateway.metric(QUEUED).await < bytes as f64 {
+            publish(&gateway, topic, &filler).await;
+        }
+    }
+    let file = gateway.file("aileron.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, config.replace("64MiB", "8MiB")).unwrap();
+    gateway.process.signal("HUP");
+    gateway.logged(&["SIGHUP", "configuration taken over"]).await;
+    gateway
+        .shows_metric("room", QUEUED, |bytes| bytes <= 8.0 * MIB as f64)
+        .await;
+    gateway.logged_times(5, &[RELIEF, "127.0.0.2:"]).await;
+    assert_eq!(gateway.count_logged(&[RELIEF, &slow.id()]), 0);
+    drop(many);
+}
+
 #[tokio::test]
 async fn a_subscriber_that_is_too_slow_is_closed_with_1008_and_the_others_get_everything() {
     let mut gateway = gateway("max-queue = \"256KiB\"\nping-interval = 0").await;

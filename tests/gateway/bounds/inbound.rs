@@ -176,6 +176,34 @@ async fn messages_that_php_does_not_take_cost_no_more_than_the_bound_and_disturb
     busy.ends(&what, CLIENTS).await;
 }
 
+/// One client whose message PHP does not take, which is all that it holds, and somebody with many connections.
+#[tokio::test]
+async fn when_nobody_goes_on_the_address_that_holds_most_makes_room() {
+    const CONNECTIONS: usize = 100;
+    let mut busy = Busy::start().await;
+    let honest = tokio::spawn(send(busy.gateway.clients, large()));
+    busy.gateway
+        .shows_metric("the message", INBOUND, |bytes| bytes >= 4.0 * MIB as f64)
+        .await;
+    let opening = (0..CONNECTIONS).map(|_| Bare::connect_from([127, 0, 0, 2], busy.gateway.clients, "/ws"));
+    let mut many = JoinSet::new();
+    for mut client in join_all(opening).await {
+        let message = large();
+        many.spawn(async move {
+            // As far as the gateway takes it.
+            let _ = client.socket.write_all(&message[..MIB / 2]).await;
+            client
+        });
+    }
+    while !busy.has_closed(6).await {}
+    busy.php.let_go();
+    assert!(matches!(honest.await.unwrap(), Fate::Answered { .. }));
+    many.abort_all();
+    while many.join_next().await.is_some() {}
+    busy.ends("a message beside those of another address", CONNECTIONS)
+        .await;
+}
+
 /// Who is to go is still sending, and says nothing to the close frame: what it still sends must not be kept until it is cut off.
 #[tokio::test]
 async fn those_who_are_closed_in_the_middle_of_a_message_cost_no_more_than_the_bound() {
