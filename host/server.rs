@@ -6,6 +6,7 @@ mod admin;
 mod convert;
 mod descriptors;
 mod handshake;
+mod handshake_rate;
 mod idempotency;
 mod limits;
 mod listener;

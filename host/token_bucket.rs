@@ -31,14 +31,10 @@ impl TokenBucket {
         Duration::from_secs_f64((-self.tokens).max(0.0) / self.rate)
     }
 
-    /// Takes one token, if there is one.
-    pub(crate) fn try_take(&mut self, now: Instant) -> bool {
+    /// How many tokens there are.
+    pub(crate) fn left(&mut self, now: Instant) -> f64 {
         self.fill(now);
-        let has_one = self.tokens >= 1.0;
-        if has_one {
-            self.tokens -= 1.0;
-        }
-        has_one
+        self.tokens
     }
 
     fn fill(&mut self, now: Instant) {
@@ -75,13 +71,13 @@ mod tests {
     fn a_second_s_tokens_may_be_taken_at_once_or_one_after_the_other() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(2, start).unwrap();
-        let mut take = |ms| bucket.try_take(start + Duration::from_millis(ms));
-        assert!(take(0) && take(0) && !take(0));
-        assert!(!take(400) && take(500) && !take(600));
-        assert!(
-            take(10_000) && take(10_000) && !take(10_000),
-            "no more than a second's"
-        );
+        let mut take = |n, ms| {
+            let now = start + Duration::from_millis(ms);
+            bucket.take(n, now);
+            bucket.left(now)
+        };
+        assert_eq!([take(1, 0), take(1, 0), take(0, 500)], [1.0, 0.0, 1.0]);
+        assert_eq!(take(0, 10_000), 2.0, "no more than a second's");
     }
 
     #[test]
@@ -89,6 +85,6 @@ mod tests {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(10, start).unwrap();
         bucket.set_rate(1);
-        assert!(bucket.try_take(start) && !bucket.try_take(start));
+        assert_eq!(bucket.left(start), 1.0);
     }
 }

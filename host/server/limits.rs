@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 
+use super::handshake_rate::HandshakeRate;
 use crate::config::ClientLimits;
 use crate::message::network;
-use crate::token_bucket::TokenBucket;
 
 /// Counts the clients that are connected, or about to be.
 #[derive(Default)]
@@ -22,8 +22,8 @@ pub(super) struct Limiter(Mutex<Counts>);
 struct Counts {
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
-    /// A token for each handshake. None until there is a limit.
-    handshakes: Option<TokenBucket>,
+    /// None until there is a limit.
+    handshakes: Option<HandshakeRate>,
 }
 
 /// Allows one client to be connected, until this is dropped.
@@ -64,7 +64,7 @@ impl Limiter {
             return Err(Reached::ConnectionsPerAddress);
         }
         if let Some(rate) = limits.max_handshakes_per_second
-            && !counts.take_handshake(rate, now)
+            && !counts.take_handshake(rate, address, now)
         {
             return Err(Reached::HandshakesPerSecond);
         }
@@ -98,13 +98,13 @@ impl Drop for ClientPermit {
 
 impl Counts {
     /// The rate may have changed since the last handshake.
-    fn take_handshake(&mut self, rate: usize, now: Instant) -> bool {
+    fn take_handshake(&mut self, rate: usize, network: IpAddr, now: Instant) -> bool {
         match &mut self.handshakes {
-            Some(bucket) => bucket.set_rate(rate),
-            none => *none = TokenBucket::new(rate, now),
+            Some(handshakes) => handshakes.set_rate(rate),
+            none => *none = HandshakeRate::new(rate, now),
         }
-        let bucket = self.handshakes.as_mut();
-        bucket.is_none_or(|bucket| bucket.try_take(now))
+        let handshakes = self.handshakes.as_mut();
+        handshakes.is_none_or(|handshakes| handshakes.try_take(network, now))
     }
 }
 

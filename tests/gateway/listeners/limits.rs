@@ -128,6 +128,18 @@ async fn a_flood_of_handshakes_is_cut_to_its_rate() {
     get_in(&gateway, &[]).await.is_quiet().await;
 }
 
+/// It could take all of them, second after second.
+#[tokio::test]
+async fn a_flood_of_handshakes_from_one_address_leaves_some_to_the_others() {
+    let gateway = gateway("max-handshakes-per-second = 20").await;
+    let flooder = [("x-forwarded-for", "192.0.2.1")];
+    for _ in 0..5 {
+        let flood = join_all((0..50).map(|_| try_connect(&gateway, &flooder))).await;
+        assert!(flood.iter().any(Result::is_err));
+        assert!(try_connect(&gateway, &[]).await.is_ok());
+    }
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let gateway = gateway("").await;
