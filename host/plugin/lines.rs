@@ -29,7 +29,14 @@ impl Lines {
     pub(super) fn admit(&self, plugin: &str) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if counts.bucket.as_mut().is_none_or(|bucket| bucket.try_take(now)) {
+        if counts
+            .bucket
+            .as_mut()
+            .is_none_or(|bucket| bucket.left(now) >= 1.0)
+        {
+            if let Some(bucket) = &mut counts.bucket {
+                bucket.take(1, now);
+            }
             let left_out = std::mem::take(&mut counts.left_out);
             if left_out > 0 {
                 tracing::warn!(plugin, left_out, "lines of the plugin were left out");

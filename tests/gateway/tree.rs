@@ -28,10 +28,21 @@ const MAY_NAME: [(&str, &[&str]); 23] = [
         "registry",
         &["budget", "message", "config", "send_queue", "websocket"],
     ),
-    ("plugin", &["message", "metrics", "config", "fair_queue", "token_bucket"]),
+    (
+        "plugin",
+        &["message", "metrics", "config", "fair_queue", "token_bucket"],
+    ),
     (
         "upstream",
-        &["message", "metrics", "config", "backoff", "budget", "fair_queue", "log_limit"],
+        &[
+            "message",
+            "metrics",
+            "config",
+            "backoff",
+            "budget",
+            "fair_queue",
+            "log_limit",
+        ],
     ),
     ("dispatch", &["message", "config", "plugin"]),
     (
