@@ -7,7 +7,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::dispatch::{Dispatch, Step};
-use crate::message::{Action, Effect, Exchange, Failure, Flow, Outcome, Payload, Response, excerpt};
+use crate::message::{
+    Action, Connection, Effect, Exchange, Failure, Flow, Outcome, Payload, Response, excerpt,
+};
 use crate::metrics::Metrics;
 use crate::registry::{PRESENCE, Published, Publishing, Registry, SendError};
 use crate::upstream::{Turn, Upstreams};
@@ -42,8 +44,14 @@ impl Actions {
         result
     }
 
-    /// Does an action of a plugin. One that cannot be done is logged and left out.
-    pub fn perform(self: &Arc<Self>, plugin: &Arc<str>, action: Action) -> Performed {
+    /// Does an action of a plugin. One that cannot be done is logged and left out. `origin` is the connection of the event
+    /// that it comes from.
+    pub fn perform(
+        self: &Arc<Self>,
+        plugin: &Arc<str>,
+        origin: Option<&Arc<Connection>>,
+        action: Action,
+    ) -> Performed {
         let registry = &self.registry;
         let (what, on, result) = match action {
             Action::Send { connection, message } => {
@@ -58,7 +66,7 @@ impl Actions {
                 let publishing = if topic.ends_with(PRESENCE) {
                     Err(SendError::Presence)
                 } else {
-                    registry.publish(&topic, &message, &except)
+                    registry.publish(&topic, &message, &except, origin.map(|one| &**one))
                 };
                 let result = match publishing {
                     Ok(Publishing::Done(published)) => Ok(self.published(published)),
@@ -161,7 +169,7 @@ impl Actions {
     /// Does an action of the plugin whose turn it is in a dispatch.
     pub fn act(self: &Arc<Self>, dispatch: &Dispatch, action: Action) -> Performed {
         match dispatch.plugin() {
-            Some(plugin) => self.perform(plugin, action),
+            Some(plugin) => self.perform(plugin, dispatch.connection(), action),
             None => Effect::new("done").into(),
         }
     }

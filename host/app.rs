@@ -295,6 +295,7 @@ fn rules(config: &Config) -> (Limits, Vec<Kept>) {
         topics: config.max_topics,
         attributes: config.max_attributes,
         history: config.max_history,
+        idle_topics: config.max_idle_topics,
         queue: config.max_queue,
         queues: config.max_queues,
         inbound: config.max_inbound,
@@ -383,10 +384,17 @@ async fn count_dropped_lines(metrics: Arc<Metrics>) {
 }
 
 async fn expire(registry: Arc<Registry>) {
+    /// So many topics take longer to look at than it takes to have another thread do it.
+    const MANY: usize = 1000;
     let mut ticks = tokio::time::interval(EXPIRY);
     loop {
         ticks.tick().await;
-        registry.expire(Instant::now());
+        if registry.topic_count() < MANY {
+            registry.expire(Instant::now());
+        } else {
+            let registry = registry.clone();
+            drop(tokio::task::spawn_blocking(move || registry.expire(Instant::now())).await);
+        }
     }
 }
 

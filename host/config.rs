@@ -67,8 +67,10 @@ pub struct Config {
     pub max_topics: usize,
     /// All attributes of one connection, in bytes.
     pub max_attributes: usize,
-    /// All histories of topics together, in bytes.
+    /// All topics with a history together, in bytes.
     pub max_history: usize,
+    /// Topics with a history and without subscribers.
+    pub max_idle_topics: usize,
     /// Pings, and how long connections may last.
     pub heartbeat: Heartbeat,
     /// The push listener.
@@ -99,14 +101,14 @@ pub enum ClientIds {
     Uuid,
 }
 
-/// What happens to a subscriber whose queue is full when something is published. If the topic has a history, the
-/// subscriber is closed in any case, and can resume.
+/// What happens to a subscriber whose queue is full when something is published. If the topic has a history, and no other
+/// publications can make room, the subscriber is closed in any case, and can resume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlowClients {
     /// It is closed with 1008.
     Close,
-    /// The oldest publications in its queue make room.
+    /// The oldest publications of topics without a history make room.
     DropOldest,
     /// It does not get the message.
     Skip,

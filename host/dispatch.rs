@@ -135,10 +135,14 @@ impl Dispatch {
         self.event.flow()
     }
 
+    /// The connection of its event, which may have gone.
+    pub fn connection(&self) -> Option<&Arc<Connection>> {
+        self.event.connection()
+    }
+
     /// The address of the client that the event is of.
     pub fn client_address(&self) -> Option<IpAddr> {
-        let connection = self.event.connection();
-        connection.map(|connection| connection.client_address)
+        self.connection().map(|connection| connection.client_address)
     }
 
     /// Whether the plugin wants to be told the effects of the current actions.

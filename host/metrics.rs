@@ -52,8 +52,14 @@ pub struct Metrics {
     pub published: Counter,
     /// Topics that have subscribers or a history.
     pub topics: Gauge,
-    /// Bytes in all histories.
+    /// What all histories cost, in bytes.
     pub history: Gauge,
+    /// Messages of histories that were dropped for lack of room.
+    pub history_trimmed: Counter,
+    /// Topics with a history and without subscribers.
+    pub idle_topics: Gauge,
+    /// Such topics that were forgotten for lack of room.
+    pub idle_topics_forgotten: Counter,
     /// Bytes in all outbound queues.
     pub queues: Gauge,
     /// Bytes that have come in and are not done with.
@@ -119,6 +125,9 @@ impl Default for Metrics {
             published: Counter::default(),
             topics: Gauge::default(),
             history: Gauge::default(),
+            history_trimmed: Counter::default(),
+            idle_topics: Gauge::default(),
+            idle_topics_forgotten: Counter::default(),
             queues: Gauge::default(),
             inbound: Gauge::default(),
             inbound_relief: Counter::default(),
@@ -202,7 +211,26 @@ impl Metrics {
             "Topics that have subscribers or a history",
             self.topics.clone(),
         );
-        r.register("history_bytes", "Bytes in all histories", self.history.clone());
+        r.register(
+            "history_bytes",
+            "Bytes that all histories cost",
+            self.history.clone(),
+        );
+        r.register(
+            "history_trimmed",
+            "Messages of histories dropped because of max-history",
+            self.history_trimmed.clone(),
+        );
+        r.register(
+            "idle_topics",
+            "Topics with a history and without subscribers",
+            self.idle_topics.clone(),
+        );
+        r.register(
+            "idle_topics_forgotten",
+            "Idle topics forgotten because of max-idle-topics or max-history",
+            self.idle_topics_forgotten.clone(),
+        );
         r.register(
             "close_events_waiting",
             "Close events that wait to be delivered",

@@ -1,11 +1,13 @@
 //! Who is connected, and who has subscribed to what. The only part that names dashmap; no guard of a map leaves it, so no
 //! lock is held for longer than a look-up.
 //!
-//! Locks are taken in one order: a connection's memberships, a topic, its presence topic, a send queue. Nothing here waits
-//! for a client: what is sent goes into the clients' queues.
+//! Locks are taken in one order: a connection's memberships, the turn to make room in histories, a topic, its presence
+//! topic, and then a send queue or the places of the histories. Nothing here waits for a client: what is sent goes into the
+//! clients' queues.
 
 mod envelope;
 mod fan_out;
+mod histories;
 mod history;
 mod position;
 mod relief;
@@ -13,6 +15,7 @@ mod subscribers;
 mod topic;
 mod topics;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -27,6 +30,7 @@ use crate::message::{Connection, ConnectionId, Payload};
 use crate::send_queue::{Outgoing, Refused, SendQueue, TimerChange};
 use fan_out::Accepted;
 pub use fan_out::Publishing;
+use histories::Histories;
 pub use history::Retention;
 pub use position::Position;
 pub use relief::Relief;
@@ -51,6 +55,8 @@ pub struct Limits {
     pub attributes: usize,
     /// All histories together, in bytes.
     pub history: usize,
+    /// Topics with a history and without subscribers.
+    pub idle_topics: usize,
     /// The queue of one connection, in bytes.
     pub queue: usize,
     /// All queues together, in bytes.
@@ -85,11 +91,13 @@ pub struct Registry {
     everyone: Arc<Topic>,
     outgoing: Arc<Outgoing>,
     inbound: Arc<Budget>,
-    /// Bytes in all histories.
-    history: AtomicUsize,
+    histories: Histories,
     /// When this registry began; with a number it makes the epochs of its topics unlike those of any other run.
     started: SystemTime,
     epochs: AtomicU64,
+    /// Makes of numbers what nobody can guess.
+    secret: RandomState,
+    clients: AtomicU64,
     closing: AtomicBool,
     emptied: Notify,
     /// Nobody waits for answers any more.
@@ -103,6 +111,13 @@ struct Entry {
     /// Bytes that have come in from it and are not done with.
     inbound: AtomicUsize,
     memberships: Mutex<Memberships>,
+}
+
+impl Entry {
+    /// What its client is called in histories.
+    fn client(&self) -> u64 {
+        self.connection.client.get().copied().unwrap_or_default()
+    }
 }
 
 /// A connection's part in a topic.
@@ -177,6 +192,7 @@ impl Default for Registry {
             topics: 128,
             attributes: 16 * 1024,
             history: 0,
+            idle_topics: 0,
             queue: usize::MAX,
             queues: usize::MAX,
             inbound: usize::MAX,
@@ -196,9 +212,11 @@ impl Registry {
             outgoing: Outgoing::new(limits.queues),
             inbound: Budget::new(limits.inbound),
             rules: ArcSwap::from_pointee(Rules { limits, kept }),
-            history: AtomicUsize::new(0),
+            histories: Histories::default(),
             started: SystemTime::now(),
             epochs: AtomicU64::new(0),
+            secret: RandomState::new(),
+            clients: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             emptied: Notify::new(),
             hurrying: watch::Sender::new(false),
@@ -210,6 +228,7 @@ impl Registry {
         self.outgoing.budget.set_limit(limits.queues);
         self.inbound.set_limit(limits.inbound);
         self.rules.store(Arc::new(Rules { limits, kept }));
+        self.make_room();
     }
 
     /// An empty queue for a connection.
@@ -235,6 +254,9 @@ impl Registry {
         connection: Arc<Connection>,
         send_queue: Arc<SendQueue>,
     ) -> Registration {
+        let client = position::client(&connection.query);
+        let unknown = || self.secret.hash_one(self.clients.fetch_add(1, Ordering::Relaxed));
+        connection.client.get_or_init(|| client.unwrap_or_else(unknown));
         let memberships = Memberships {
             resume: self.positions(&connection.query),
             ..Memberships::default()
@@ -445,7 +467,10 @@ impl Drop for Registration {
         for membership in &topics {
             registry.leave(membership).map(Accepted::run);
         }
-        self.everyone.topic.remove(&self.everyone.subscriber, |_| None);
+        registry.make_room();
+        self.everyone
+            .topic
+            .remove(&self.everyone.subscriber, &registry.histories, |_| None);
         registry
             .connections
             .remove_if(&self.entry.connection.id, |_, entry| {

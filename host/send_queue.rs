@@ -194,8 +194,8 @@ impl SendQueue {
         }
     }
 
-    /// Adds a publication to the end, if the subscription is still active. With `makes_room` the oldest publications go if
-    /// there is no room; gives how many have gone. Does not count the frame: whoever publishes counts all of them together.
+    /// Adds a publication to the end, if the subscription is still active. With `makes_room` the oldest of those that may
+    /// go make room; gives how many have gone. Does not count the frame: whoever publishes counts all of them together.
     pub fn publish(
         &self,
         publication: &Publication,
@@ -217,7 +217,7 @@ impl SendQueue {
         if makes_room && !state.could_fit(wire, self.limit) {
             return Err(Refused::Full);
         }
-        while let Err(refused) = self.add(&mut state, wire.clone(), Kind::Published) {
+        while let Err(refused) = self.add(&mut state, wire.clone(), publication.kind()) {
             if !makes_room || !state.drop_oldest(&self.outgoing.budget) {
                 return Err(refused);
             }

@@ -68,6 +68,7 @@ impl Validator<'_> {
             max_topics: raw.max_topics,
             max_attributes: raw.max_attributes.0,
             max_history: raw.max_history.0,
+            max_idle_topics: raw.max_idle_topics,
             heartbeat: Heartbeat {
                 ping_interval: raw.ping_interval.or_never(),
                 pong_timeout: raw.pong_timeout.0,

@@ -30,6 +30,9 @@ pub struct Connection {
     pub subprotocol: OnceLock<Box<str>>,
     /// In place of the handshake's `cookie`, if the answer to it has set some; set before the connection opens.
     pub cookies: OnceLock<Box<str>>,
+    /// Names its client to topics with a history, for as long as it resumes by that name; set when it is registered. Nobody
+    /// else can guess it.
+    pub client: OnceLock<u64>,
     /// By name, sorted. Empty it costs no allocation.
     attributes: Mutex<Vec<(Box<str>, Box<str>)>>,
 }
@@ -60,6 +63,7 @@ impl Connection {
             headers: headers.into(),
             subprotocol: OnceLock::new(),
             cookies: OnceLock::new(),
+            client: OnceLock::new(),
             attributes: Mutex::default(),
         }
     }

@@ -20,6 +20,8 @@ struct Envelope<'a> {
     subscribed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -43,11 +45,13 @@ pub(super) fn message(topic: &str, epoch: &str, offset: u64, message: &Payload) 
         base64,
         subscribed: None,
         recovered: None,
+        client: None,
     })
 }
 
-/// The first of a subscription: where it begins, and whether what was missed follows, if that was asked for.
-pub(super) fn subscribed(topic: &str, position: &Position, recovered: Option<bool>) -> String {
+/// The first of a subscription: where it begins, whether what was missed follows, if that was asked for, and by what name the
+/// client resumes.
+pub(super) fn subscribed(topic: &str, position: &Position, recovered: Option<bool>, client: u64) -> String {
     json(&Envelope {
         topic,
         epoch: &position.epoch,
@@ -56,6 +60,7 @@ pub(super) fn subscribed(topic: &str, position: &Position, recovered: Option<boo
         base64: None,
         subscribed: Some(true),
         recovered,
+        client: Some(format!("{client:016x}")),
     })
 }
 
@@ -90,8 +95,8 @@ mod tests {
             offset: 3,
         };
         assert_eq!(
-            subscribed("t", &position, Some(false)),
-            r#"{"topic":"t","epoch":"1-0","offset":3,"subscribed":true,"recovered":false}"#
+            subscribed("t", &position, Some(false), 0x2a),
+            r#"{"topic":"t","epoch":"1-0","offset":3,"subscribed":true,"recovered":false,"client":"000000000000002a"}"#
         );
     }
 }

@@ -14,7 +14,6 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::subscribers::{Chunk, Snapshot, Subscriber};
 use super::{Entry, Position, Published, lock};
-use crate::config::SlowClients;
 use crate::send_queue::{Outgoing, Publication, Refused};
 
 /// Subscribers to whom the publisher delivers by itself, if that is no more than `INLINE_BYTES`.
@@ -42,13 +41,20 @@ pub(super) struct Job {
     pub(super) subscribers: Snapshot,
     /// Those who do not get it, sorted by their keys.
     pub(super) except: Vec<Arc<Entry>>,
-    /// What becomes of a subscriber whose queue is full, and what a close says.
-    pub(super) policy: SlowClients,
-    pub(super) reason: &'static str,
+    pub(super) policy: Policy,
     pub(super) outgoing: Arc<Outgoing>,
     next_chunk: AtomicUsize,
     result: Mutex<Published>,
     done: Option<oneshot::Sender<Published>>,
+}
+
+/// What becomes of a subscriber whose queue is full.
+#[derive(Clone, Copy)]
+pub(super) struct Policy {
+    /// Older publications of topics without a history go first.
+    pub(super) makes_room: bool,
+    /// If it is closed, what the close says.
+    pub(super) closes: Option<&'static str>,
 }
 
 /// What became of a publication, or will.
@@ -170,7 +176,7 @@ impl Job {
         publication: Publication,
         subscribers: Snapshot,
         except: Vec<Arc<Entry>>,
-        (policy, reason): (SlowClients, &'static str),
+        policy: Policy,
         position: Option<Position>,
         outgoing: Arc<Outgoing>,
     ) -> Self {
@@ -183,7 +189,6 @@ impl Job {
             subscribers,
             except,
             policy,
-            reason,
             outgoing,
             next_chunk: AtomicUsize::new(0),
             result: Mutex::new(result),
@@ -232,8 +237,7 @@ impl Job {
 
     fn deliver_one(&self, subscriber: &Subscriber, part: &mut Published) {
         let queue = &subscriber.send_queue;
-        let makes_room = self.policy == SlowClients::DropOldest;
-        match queue.publish(&self.publication, makes_room, &subscriber.is_active) {
+        match queue.publish(&self.publication, self.policy.makes_room, &subscriber.is_active) {
             Ok(dropped) => {
                 part.recipients += 1;
                 part.dropped += dropped;
@@ -242,9 +246,9 @@ impl Job {
             Err(Refused::Closed) => {}
             Err(Refused::Full) => {
                 part.congested += 1;
-                if self.policy == SlowClients::Close {
+                if let Some(reason) = self.policy.closes {
                     part.closed += 1;
-                    queue.abort(TOO_SLOW, self.reason);
+                    queue.abort(TOO_SLOW, reason);
                 }
             }
         }

@@ -1,5 +1,8 @@
 //! Where a client is in what a topic has delivered.
 
+/// The parameter of the handshake's query by which a client says what it was called: `resume-as=CLIENT`.
+const RESUME_AS: &str = "resume-as";
+
 /// A place in what a topic has ever delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -19,9 +22,30 @@ impl Position {
     }
 }
 
+/// What a client was called before, as its query says: sixteen hexadecimal digits.
+pub(super) fn client(query: &str) -> Option<u64> {
+    if !query.contains(RESUME_AS) {
+        return None;
+    }
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    let (_, value) = parameters.find(|(name, _)| name == RESUME_AS)?;
+    let is_name = value.len() == 16 && value.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u64::from_str_radix(&value, 16).ok().filter(|_| is_name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_named_by_its_query() {
+        let name = |value| client(&format!("resume=t:e:5&resume-as={value}&resume-as=no"));
+        assert_eq!(name("00ffffffffffffff"), Some(u64::MAX >> 8));
+        for bad in ["", "1", "+0ffffffffffffff", "00fffffffffffffff"] {
+            assert_eq!(name(bad), None, "{bad}");
+        }
+        assert_eq!(client("a=b&resume=t:e:5"), None);
+    }
 
     #[test]
     fn positions_are_read_from_the_end() {

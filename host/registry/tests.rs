@@ -23,6 +23,7 @@ fn registry_with(slow_clients: SlowClients) -> Arc<Registry> {
         topics: 3,
         attributes: 100,
         history: 100_000,
+        idle_topics: 100,
         queue: 100_000,
         queues: usize::MAX,
         inbound: usize::MAX,
@@ -88,7 +89,7 @@ fn published(publishing: Publishing) -> Published {
 }
 
 fn publish(registry: &Registry, topic: &str, message: &str) -> Published {
-    published(registry.publish(topic, &text(message), &[]).unwrap())
+    published(registry.publish(topic, &text(message), &[], None).unwrap())
 }
 
 #[test]
@@ -133,7 +134,9 @@ fn a_publication_reaches_subscribers_but_those_who_are_left_out() {
     for id in ["a", "b"] {
         registry.subscribe(id, "news").unwrap();
     }
-    let publishing = registry.publish("news", &text("x"), &["b".to_owned()]).unwrap();
+    let publishing = registry
+        .publish("news", &text("x"), &["b".to_owned()], None)
+        .unwrap();
     assert_eq!(
         published(publishing),
         Published {
@@ -182,10 +185,13 @@ fn a_full_queue_delays_nobody_and_is_dealt_with_as_the_policy_says() {
             policy == SlowClients::Close,
             "a plain topic may have gaps"
         );
-        let published = publish(&registry, "kept.1", &"z".repeat(900));
-        assert_eq!(published.recipients, 1);
-        assert!(is_closed(), "one with a history may not");
-        assert_eq!(received(&send_queue).len(), 3);
+        // What may go makes room for one with a history, which may not have gaps itself.
+        let reached = publish(&registry, "kept.1", &"z".repeat(800)).recipients;
+        assert_eq!(reached == 2, policy == SlowClients::DropOldest, "{policy:?}");
+        assert_eq!(is_closed(), reached == 1);
+        assert_eq!(publish(&registry, "kept.1", &"z".repeat(900)).recipients, 1);
+        assert!(is_closed(), "there is nothing left that may go");
+        assert_eq!(received(&send_queue).len(), 4);
     }
 }
 
@@ -198,7 +204,7 @@ fn bounds_are_held() {
         Err(SendError::TooLarge)
     );
     assert_eq!(
-        registry.publish("t", &text(&"x".repeat(1001)), &[]).err(),
+        registry.publish("t", &text(&"x".repeat(1001)), &[], None).err(),
         Some(SendError::TooLarge)
     );
     for name in ["1", "2", "3", "3"] {
@@ -307,21 +313,173 @@ fn who_comes_back_gets_what_was_missed_or_is_told() {
     }
 }
 
-#[test]
-fn all_histories_together_are_bounded() {
-    let limits = Limits {
-        history: 500,
-        ..registry().rules.load().limits.clone()
-    };
+/// The registry with other bounds for histories.
+fn bounded(history: usize, idle_topics: usize) -> Arc<Registry> {
     let registry = registry();
-    registry.change(limits, registry.rules.load().kept.clone());
-    for n in 0..20 {
-        publish(&registry, &format!("kept.{}", n % 3), &"x".repeat(100));
-        assert!(registry.history_bytes() <= 500, "{}", registry.history_bytes());
+    let rules = registry.rules.load_full();
+    let limits = Limits {
+        history,
+        idle_topics,
+        ..rules.limits.clone()
+    };
+    registry.change(limits, rules.kept.clone());
+    registry
+}
+
+/// Whether somebody who has seen nothing but the beginning gets this many messages.
+fn keeps(registry: &Arc<Registry>, topic: &str, begin: &Position) -> Option<usize> {
+    let query = format!("resume={topic}:{}:{}", begin.epoch, begin.offset);
+    let (_client, send_queue) = connect_with(registry, "late", &query);
+    registry.subscribe("late", topic).unwrap();
+    let frames = received(&send_queue);
+    frames[0]
+        .contains(r#""recovered":true"#)
+        .then_some(frames.len() - 1)
+}
+
+#[test]
+fn who_holds_most_gives_way_and_not_who_publishes() {
+    let registry = bounded(30_000, 100);
+    let first = publish(&registry, "kept.quiet", "x").position.unwrap();
+    for _ in 0..3 {
+        publish(&registry, "kept.quiet", "x");
     }
-    assert!(registry.history_bytes() > 0);
+    for n in 0..200 {
+        // It keeps no more than five messages, so that the others could.
+        publish(&registry, &format!("kept.loud.{}", n % 10), &"x".repeat(900));
+        assert!(registry.history_bytes() <= 30_000, "{}", registry.history_bytes());
+    }
+    assert_eq!(keeps(&registry, "kept.quiet", &first), Some(3));
+    assert!(registry.history_bytes() > 20_000, "{}", registry.history_bytes());
+    assert!(registry.take_history_losses().0 > 0);
+    // Each of the loud ones has its share.
+    let last = publish(&registry, "kept.loud.3", "x").position.unwrap();
+    let before = Position {
+        offset: last.offset - 1,
+        ..last
+    };
+    assert_eq!(keeps(&registry, "kept.loud.3", &before), Some(1));
     registry.expire(Instant::now() + FOREVER);
     assert_eq!((registry.history_bytes(), registry.topic_count()), (0, 0));
+}
+
+#[test]
+fn topics_without_subscribers_go_when_they_are_too_many_the_one_unused_for_longest_first() {
+    let registry = bounded(usize::MAX, 10);
+    let used = publish(&registry, "kept.used", "x").position.unwrap();
+    let unused = publish(&registry, "kept.unused", "x").position.unwrap();
+    let (client, _queue) = connect(&registry, "a");
+    registry.subscribe("a", "kept.busy").unwrap();
+    for n in 0..1000 {
+        publish(&registry, &format!("kept.{n}"), "x");
+        publish(&registry, "kept.used", "x");
+        assert!(registry.idle_topic_count() <= 10);
+        assert!(registry.topic_count() <= 11);
+        // They count, too, when they never had a message.
+        registry.subscribe("a", &format!("kept.empty.{n}")).unwrap();
+        registry.unsubscribe("a", &format!("kept.empty.{n}")).unwrap();
+    }
+    assert!(registry.topics_of("a").contains(&"kept.busy".to_owned()));
+    assert!(registry.take_history_losses().1 > 1900);
+    let recent = Position { offset: 997, ..used };
+    assert_eq!(keeps(&registry, "kept.used", &recent), Some(4));
+    assert_eq!(keeps(&registry, "kept.unused", &unused), None);
+    drop(client);
+    registry.expire(Instant::now() + FOREVER);
+    assert_eq!((registry.history_bytes(), registry.topic_count()), (0, 0));
+    assert_eq!(registry.idle_topic_count(), 0);
+}
+
+/// Empty topics must not leave messages no room.
+#[test]
+fn topics_without_subscribers_take_no_more_than_half() {
+    let registry = bounded(100_000, usize::MAX);
+    let (_client, _queue) = connect(&registry, "a");
+    registry.subscribe("a", "kept.mine").unwrap();
+    let first = publish(&registry, "kept.mine", &"x".repeat(900))
+        .position
+        .unwrap();
+    for n in 0..1000 {
+        publish(&registry, &format!("kept.{n}"), "");
+        assert!(registry.history_bytes() <= 100_000);
+        if n % 100 == 0 {
+            publish(&registry, "kept.mine", &"x".repeat(900));
+        }
+    }
+    let recent = Position { offset: 7, ..first };
+    assert_eq!(keeps(&registry, "kept.mine", &recent), Some(4));
+}
+
+/// What a client was left out of does not come when it resumes, whatever its connection is called by then.
+#[test]
+fn who_was_left_out_stays_left_out() {
+    let registry = registry();
+    let name = |frames: &[String]| {
+        let first: serde_json::Value = serde_json::from_str(&frames[0]).unwrap();
+        first["client"].as_str().unwrap().to_owned()
+    };
+    let data = |frames: &[String]| {
+        let data = frames.iter().filter_map(|frame| frame.split_once(r#""data":""#));
+        data.map(|(_, data)| data.trim_end_matches("\"}").to_owned())
+            .collect::<Vec<_>>()
+    };
+    let (_other, other_queue) = connect(&registry, "other");
+    registry.subscribe("other", "kept.1").unwrap();
+    let (first, queue) = connect(&registry, "first");
+    registry.subscribe("first", "kept.1").unwrap();
+    let frames = received(&queue);
+    let called = name(&frames);
+    assert_ne!(called, name(&received(&other_queue)));
+    let epoch = publish(&registry, "kept.1", "seen").position.unwrap().epoch;
+    assert_eq!(data(&received(&queue)), ["seen"]);
+    let publish_except = |message: &str, id: &str, sender: Option<&Connection>| {
+        let except = [id.to_owned()];
+        published(
+            registry
+                .publish("kept.1", &text(message), &except, sender)
+                .unwrap(),
+        )
+    };
+    publish_except("own", "first", None);
+    let connection = first.entry.connection.clone();
+    drop(first);
+    // Its last message was still being handled.
+    publish_except("own, late", "first", Some(&connection));
+    publish_except("of another", "other", Some(&connection));
+
+    // It comes back twice, without having seen anything new meanwhile.
+    let query = format!("resume=kept.1:{epoch}:1&resume-as={called}");
+    let (second, queue) = connect_with(&registry, "second", &query);
+    publish_except("own again", "second", None);
+    registry.subscribe("second", "kept.1").unwrap();
+    let frames = received(&queue);
+    assert_eq!(name(&frames), called);
+    assert_eq!(data(&frames), ["of another"]);
+    drop(second);
+    let (_third, queue) = connect_with(&registry, "third", &query);
+    registry.subscribe("third", "kept.1").unwrap();
+    assert_eq!(data(&received(&queue)), ["of another"]);
+    // Others get everything.
+    let (_fourth, queue) = connect_with(&registry, "fourth", &format!("resume=kept.1:{epoch}:1"));
+    registry.subscribe("fourth", "kept.1").unwrap();
+    assert_eq!(data(&received(&queue)).len(), 4);
+}
+
+#[test]
+fn a_long_name_is_held_once_for_all_subscriptions() {
+    let registry = registry();
+    let (client, _queue) = connect(&registry, "a");
+    registry.set_attribute("a", "user", Some("ann")).unwrap();
+    for topic in ["1", "2", "3"] {
+        registry.subscribe("a", topic).unwrap();
+    }
+    let memberships = lock(&client.entry.memberships);
+    let names: Vec<_> = memberships
+        .topics
+        .iter()
+        .map(|one| one.subscriber.member.clone().unwrap())
+        .collect();
+    assert!(names.iter().all(|name| Arc::ptr_eq(name, &names[0])));
 }
 
 #[derive(Clone, Debug)]
@@ -356,6 +514,7 @@ fn assert_nothing_is_left(registry: &Registry, connections: &[Arc<Connection>]) 
     assert_eq!(registry.count(), 0);
     assert_eq!(registry.topic_count(), 0);
     assert_eq!(registry.history_bytes(), 0);
+    assert_eq!(registry.idle_topic_count(), 0);
     for connection in connections {
         assert_eq!(
             Arc::strong_count(connection),
@@ -369,7 +528,7 @@ fn assert_nothing_is_left(registry: &Registry, connections: &[Arc<Connection>]) 
 proptest! {
     #[test]
     fn any_order_of_steps_agrees_with_the_model_and_leaves_nothing(steps in prop::collection::vec(step(), 0..80)) {
-        let registry = registry();
+        let registry = bounded(2_000, 1);
         let mut clients: BTreeMap<usize, Registration> = BTreeMap::new();
         let mut model: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         let mut connections = Vec::new();
@@ -416,6 +575,7 @@ proptest! {
                 Step::Expire => registry.expire(Instant::now()),
             }
             prop_assert_eq!(registry.count(), model.len());
+            prop_assert!(registry.idle_topic_count() <= 1);
             for (t, name) in TOPICS.iter().enumerate() {
                 let expected = model.values().filter(|topics| topics.contains(&t)).count();
                 prop_assert_eq!(registry.subscriber_count(name), expected);
@@ -430,7 +590,7 @@ proptest! {
 
 #[test]
 fn threads_that_all_do_everything_leave_nothing() {
-    let registry = registry();
+    let registry = bounded(2_000, 1);
     let connections: Mutex<Vec<Arc<Connection>>> = Mutex::default();
     std::thread::scope(|scope| {
         for thread in 0..4 {

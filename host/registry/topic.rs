@@ -2,11 +2,11 @@
 //! lock, which gives both an order; the delivery to the subscribers happens outside of it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::fan_out::{Accepted, Job, Line, Source, TOO_SLOW};
+use super::fan_out::{Accepted, Job, Line, Policy, Source, TOO_SLOW};
+use super::histories::{Account, Histories};
 use super::history::{History, Retention};
 use super::position::Position;
 use super::subscribers::{Subscriber, Subscribers};
@@ -28,6 +28,8 @@ struct State {
     /// Connections of each who has a name of their own, which is the attribute `user`.
     members: HashMap<Arc<str>, usize>,
     history: Option<History>,
+    /// How the history is counted.
+    account: Account,
     /// What is being delivered.
     line: Line,
     /// Nobody needed it any more; a new one may have its name.
@@ -46,13 +48,19 @@ pub(super) enum Added {
 
 /// What a publication needs to know of the registry.
 pub(super) struct Terms<'a> {
-    /// Bytes in all histories.
-    pub(super) kept: &'a AtomicUsize,
-    /// How many these may be; then the oldest messages of this topic go.
-    pub(super) limit: usize,
+    pub(super) histories: &'a Histories,
     /// What becomes of subscribers whose queues are full.
     pub(super) policy: SlowClients,
     pub(super) outgoing: &'a Arc<Outgoing>,
+}
+
+/// Who does not get a publication.
+#[derive(Clone, Default)]
+pub(super) struct Except {
+    /// Those who are connected, sorted by their keys.
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// All of them, as they will call themselves when they resume; sorted.
+    pub(super) clients: Box<[u64]>,
 }
 
 const TOO_SLOW_REASON: &str = "too slow: more than max-queue waits";
@@ -83,7 +91,9 @@ impl Topic {
     pub(super) fn add(
         &self,
         entry: &Arc<Entry>,
+        member: Option<Arc<str>>,
         resume: Option<&Position>,
+        histories: &Histories,
         tell: impl FnOnce(&str) -> Option<Accepted>,
     ) -> Added {
         let mut state = lock(&self.state);
@@ -98,10 +108,7 @@ impl Topic {
                 entry.send_queue.abort(TOO_SLOW, TOO_SLOW_RESUME);
             }
         }
-        let subscriber = Subscriber::new(
-            entry.clone(),
-            entry.connection.attribute("user").map(Arc::<str>::from),
-        );
+        let subscriber = Subscriber::new(entry.clone(), member);
         let has_joined = subscriber
             .member
             .as_ref()
@@ -110,6 +117,7 @@ impl Topic {
             .then(|| tell(&envelope::presence(&self.name, "join", subscriber.name())))
             .flatten();
         state.subscribers.add(subscriber.clone());
+        state.count(&self.name, histories);
         Added::Done(subscriber, told)
     }
 
@@ -120,8 +128,10 @@ impl Topic {
 
     /// What a new subscriber is told first.
     fn beginning(&self, history: &History, resume: Option<&Position>, entry: &Entry) -> Vec<Frame> {
+        let client = entry.client();
         let missed = resume.and_then(|position| {
-            let missed: Vec<_> = history.after(position)?.cloned().map(Frame::text).collect();
+            let missed = history.after(position, client)?;
+            let missed: Vec<_> = missed.cloned().map(Frame::text).collect();
             // More than the queue takes counts as lost: the client shall know, rather than be closed again and again.
             entry
                 .send_queue
@@ -130,12 +140,12 @@ impl Topic {
         });
         match missed {
             Some((position, missed)) => {
-                let first = envelope::subscribed(&self.name, position, Some(true));
+                let first = envelope::subscribed(&self.name, position, Some(true), client);
                 std::iter::once(Frame::text(first.into())).chain(missed).collect()
             }
             None => {
                 let recovered = resume.map(|_| false);
-                let first = envelope::subscribed(&self.name, &history.position(), recovered);
+                let first = envelope::subscribed(&self.name, &history.position(), recovered, client);
                 vec![Frame::text(first.into())]
             }
         }
@@ -146,6 +156,7 @@ impl Topic {
     pub(super) fn remove(
         &self,
         subscriber: &Arc<Subscriber>,
+        histories: &Histories,
         tell: impl FnOnce(&str) -> Option<Accepted>,
     ) -> (Option<Accepted>, bool) {
         subscriber.send_queue.deactivate(&subscriber.is_active);
@@ -163,14 +174,15 @@ impl Topic {
         if let Some(history) = &mut state.history {
             history.touch(Instant::now());
         }
+        state.count(&self.name, histories);
         (told, state.end_if_unneeded())
     }
 
-    /// Takes in a message for those who are subscribers now, except for those with these keys. None if the topic is gone.
+    /// Takes in a message for those who are subscribers now. None if the topic is gone.
     pub(super) fn accept(
         self: &Arc<Self>,
         payload: &Payload,
-        except: Vec<Arc<Entry>>,
+        except: Except,
         terms: &Terms<'_>,
     ) -> Option<Accepted> {
         // Outside of the lock where that can be: it may be long.
@@ -181,36 +193,72 @@ impl Topic {
         }
         let job = match &mut state.history {
             None => {
-                let policy = (terms.policy, TOO_SLOW_REASON);
+                let closes = (terms.policy == SlowClients::Close).then_some(TOO_SLOW_REASON);
                 let publication = ready.unwrap_or_else(|| Publication::new(payload.clone().into()));
-                job(&state, publication, except, policy, None, terms)
+                job(&state, publication, except.entries, closes, None, terms)
             }
             Some(history) => {
                 let now = Instant::now();
-                let text = history.append(&self.name, payload, now);
-                let all = terms.kept.fetch_add(text.len(), Ordering::Relaxed) + text.len();
-                let dropped = history.trim(now, |dropped| all.saturating_sub(dropped) > terms.limit);
-                terms.kept.fetch_sub(dropped, Ordering::Relaxed);
+                let text = history.append(&self.name, payload, except.clients, now);
+                history.trim(now);
                 let position = history.position();
+                state.count(&self.name, terms.histories);
                 // Where there is a history, a gap is not to be hidden: the client shall resume.
-                let policy = (SlowClients::Close, TOO_SLOW_RESUME);
-                let publication = Publication::new(Frame::text(text));
-                job(&state, publication, except, policy, Some(position), terms)
+                let closes = Some(TOO_SLOW_RESUME);
+                let publication = Publication::kept(Frame::text(text));
+                job(&state, publication, except.entries, closes, Some(position), terms)
             }
         };
         Some(state.line.accept(self, Box::new(job)))
     }
 
     /// Forgets what is too old. Whether the topic is not needed any more: it is gone then.
-    pub(super) fn expire(&self, now: Instant, kept: &AtomicUsize) -> bool {
+    pub(super) fn expire(&self, now: Instant, histories: &Histories) -> bool {
         let mut state = lock(&self.state);
-        let Some(history) = &mut state.history else {
+        let is_gone = state.gone;
+        let Some(history) = state.history.as_mut().filter(|_| !is_gone) else {
             return false;
         };
-        kept.fetch_sub(history.trim(now, |_| false), Ordering::Relaxed);
-        let is_over = history.is_over(now) && state.subscribers.is_empty();
-        state.gone |= is_over;
-        is_over
+        history.trim(now);
+        if history.is_over(now) && state.subscribers.is_empty() {
+            state.end(&self.name, histories);
+        } else {
+            state.count(&self.name, histories);
+        }
+        state.gone
+    }
+
+    /// Drops the oldest messages, because all topics together hold too much.
+    pub(super) fn shrink(&self, excess: usize, histories: &Histories) {
+        let mut state = lock(&self.state);
+        if state.gone {
+            return;
+        }
+        let size = state.account.size();
+        // It may hold less than it did when it got its place, and another one most.
+        if let Some(history) = state.history.as_mut().filter(|history| history.bytes() >= size) {
+            histories.note_trimmed(history.shrink(excess));
+        }
+        state.place(&self.name, histories);
+    }
+
+    /// Ends it, because there are too many without subscribers. False: somebody has used it since that time.
+    pub(super) fn evict(&self, used: Instant, histories: &Histories) -> bool {
+        let mut state = lock(&self.state);
+        if state.gone || !state.subscribers.is_empty() {
+            return false;
+        }
+        if state
+            .history
+            .as_ref()
+            .is_some_and(|history| history.active() > used)
+        {
+            state.place(&self.name, histories);
+            return false;
+        }
+        state.end(&self.name, histories);
+        histories.note_forgotten();
+        true
     }
 
     pub(super) fn count(&self) -> usize {
@@ -251,11 +299,15 @@ fn job(
     state: &State,
     publication: Publication,
     except: Vec<Arc<Entry>>,
-    policy: (SlowClients, &'static str),
+    closes: Option<&'static str>,
     position: Option<Position>,
     terms: &Terms<'_>,
 ) -> Job {
     let subscribers = state.subscribers.snapshot();
+    let policy = Policy {
+        makes_room: terms.policy == SlowClients::DropOldest,
+        closes,
+    };
     Job::new(
         publication,
         subscribers,
@@ -285,6 +337,33 @@ impl State {
             self.members.remove(name);
         }
         is_last
+    }
+
+    /// Has what it keeps counted. To be called after each change.
+    fn count(&mut self, name: &Arc<str>, histories: &Histories) {
+        if let Some((size, used)) = self.kept() {
+            histories.update(name, &mut self.account, size, used);
+        }
+    }
+
+    /// The same, and gives it its exact place.
+    fn place(&mut self, name: &Arc<str>, histories: &Histories) {
+        if let Some((size, used)) = self.kept() {
+            histories.place(name, &mut self.account, size, used);
+        }
+    }
+
+    /// What its messages cost, and when it was last used, if it has no subscribers. None without a history.
+    fn kept(&self) -> Option<(usize, Option<Instant>)> {
+        let history = self.history.as_ref()?;
+        let used = self.subscribers.is_empty().then(|| history.active());
+        Some((history.bytes(), used))
+    }
+
+    /// Nobody needs it any more, and nothing of it is counted.
+    fn end(&mut self, name: &Arc<str>, histories: &Histories) {
+        self.gone = true;
+        histories.remove(name, &mut self.account);
     }
 
     /// A topic with a history waits for those who come back; `expire` ends it.

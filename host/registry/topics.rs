@@ -6,10 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use super::fan_out::{Accepted, Publishing, key};
+use super::histories::{Bounds, Candidate};
 use super::history::Retention;
 use super::position::Position;
-use super::topic::{Added, Terms, Topic};
-use super::{EVERYONE, Kept, Membership, PRESENCE, Published, Registry, SendError, is_name, lock};
+use super::topic::{Added, Except, Terms, Topic};
+use super::{
+    EVERYONE, Entry, Kept, Membership, Memberships, PRESENCE, Published, Registry, SendError, is_name, lock,
+};
 use crate::message::{Connection, Payload};
 
 /// The parameter of the handshake's query by which a client resumes a topic: `resume=TOPIC:EPOCH:OFFSET`.
@@ -36,9 +39,12 @@ impl Registry {
         }
         let resumed = memberships.resume.iter().position(|(topic, _)| topic == name);
         let position = resumed.map(|place| memberships.resume.swap_remove(place).1);
+        let member = memberships.member(&entry);
         let told = loop {
             let topic = self.topic(name);
-            match topic.add(&entry, position.as_ref(), |event| self.tell_presence(name, event)) {
+            let tell = |event: &str| self.tell_presence(name, event);
+            let (member, resume) = (member.clone(), position.as_ref());
+            match topic.add(&entry, member, resume, &self.histories, tell) {
                 Added::Done(subscriber, told) => {
                     memberships.topics.push(Membership { topic, subscriber });
                     break told;
@@ -48,6 +54,7 @@ impl Registry {
             }
         };
         drop(memberships);
+        self.make_room();
         Ok(told.map_or(Publishing::Done(Published::default()), Accepted::run))
     }
 
@@ -58,12 +65,20 @@ impl Registry {
         let found = memberships.topics.iter().position(|one| *one.topic.name == *name);
         let told = found.and_then(|place| self.leave(&memberships.topics.swap_remove(place)));
         drop(memberships);
+        self.make_room();
         Ok(told.map_or(Publishing::Done(Published::default()), Accepted::run))
     }
 
     /// Puts a message into the queues of all subscribers except for those whose ids are in `except`. What becomes of one
-    /// whose queue is full is in the limits.
-    pub fn publish(&self, name: &str, message: &Payload, except: &[String]) -> Result<Publishing, SendError> {
+    /// whose queue is full is in the limits. `sender` is whose message it comes from, if it comes from one: it may be left
+    /// out even when it has gone.
+    pub fn publish(
+        &self,
+        name: &str,
+        message: &Payload,
+        except: &[String],
+        sender: Option<&Connection>,
+    ) -> Result<Publishing, SendError> {
         let rules = self.rules.load();
         if message.len() > rules.limits.message {
             return Err(SendError::TooLarge);
@@ -71,16 +86,35 @@ impl Registry {
         if !is_name(name) {
             return Err(SendError::Name);
         }
-        let mut except: Vec<_> = except.iter().filter_map(|id| self.entry(id)).collect();
-        except.sort_unstable_by_key(key);
+        let except = self.except(except, sender);
         loop {
             let Some(topic) = self.published_in(name) else {
                 return Ok(Publishing::Done(Published::default()));
             };
             match topic.accept(message, except.clone(), &self.terms()) {
-                Some(accepted) => return Ok(accepted.run()),
+                Some(accepted) => {
+                    self.make_room();
+                    return Ok(accepted.run());
+                }
                 None => self.forget(&topic),
             }
+        }
+    }
+
+    fn except(&self, ids: &[String], sender: Option<&Connection>) -> Except {
+        if ids.is_empty() {
+            return Except::default();
+        }
+        let mut entries: Vec<_> = ids.iter().filter_map(|id| self.entry(id)).collect();
+        entries.sort_unstable_by_key(key);
+        let mut clients: Vec<_> = entries.iter().map(|entry| entry.client()).collect();
+        let sender = sender.filter(|sender| ids.iter().any(|id| **id == *sender.id));
+        clients.extend(sender.and_then(|sender| sender.client.get()));
+        clients.sort_unstable();
+        clients.dedup();
+        Except {
+            entries,
+            clients: clients.into(),
         }
     }
 
@@ -99,8 +133,7 @@ impl Registry {
         let rules = self.rules.load();
         let limits = &rules.limits;
         Terms {
-            kept: &self.history,
-            limit: limits.history,
+            histories: &self.histories,
             policy: limits.slow_clients,
             outgoing: &self.outgoing,
         }
@@ -110,8 +143,37 @@ impl Registry {
     pub fn expire(&self, now: Instant) {
         let topics: Vec<_> = self.topics.iter().map(|topic| topic.value().clone()).collect();
         for topic in topics {
-            if topic.expire(now, &self.history) {
+            if topic.expire(now, &self.histories) {
                 self.forget(&topic);
+            }
+        }
+    }
+
+    /// Has histories give way as long as all together are too much. Not to be called under the lock of a topic.
+    pub(super) fn make_room(&self) {
+        let limits = &self.rules.load().limits;
+        let bounds = Bounds {
+            bytes: limits.history,
+            idle: limits.idle_topics,
+        };
+        if !self.histories.is_over(bounds) {
+            return;
+        }
+        let _turn = self.histories.turn();
+        while let Some(candidate) = self.histories.candidate(bounds) {
+            match candidate {
+                Candidate::Largest(name, excess) => {
+                    if let Some(topic) = self.existing(&name) {
+                        topic.shrink(excess, &self.histories);
+                    }
+                }
+                Candidate::Unused(name, used) => {
+                    if let Some(topic) = self.existing(&name)
+                        && topic.evict(used, &self.histories)
+                    {
+                        self.forget(&topic);
+                    }
+                }
             }
         }
     }
@@ -166,9 +228,20 @@ impl Registry {
         self.topics.len()
     }
 
-    /// Bytes in all histories.
+    /// What all histories cost, in bytes.
     pub fn history_bytes(&self) -> usize {
-        self.history.load(Ordering::Relaxed)
+        self.histories.bytes()
+    }
+
+    /// How many topics have a history and no subscribers.
+    pub fn idle_topic_count(&self) -> usize {
+        self.histories.idle()
+    }
+
+    /// Messages of histories that were dropped, and idle topics that were forgotten, for lack of room, since this was last
+    /// asked.
+    pub fn take_history_losses(&self) -> (u64, u64) {
+        self.histories.take_losses()
     }
 
     /// The topic of a name, made if there is none.
@@ -228,7 +301,9 @@ impl Registry {
     /// Ends a membership. What is given back is to be run when no lock of a topic is held.
     pub(super) fn leave(&self, membership: &Membership) -> Option<Accepted> {
         let Membership { topic, subscriber } = membership;
-        let (told, is_empty) = topic.remove(subscriber, |event| self.tell_presence(&topic.name, event));
+        let (told, is_empty) = topic.remove(subscriber, &self.histories, |event| {
+            self.tell_presence(&topic.name, event)
+        });
         if is_empty {
             self.forget(topic);
         }
@@ -242,7 +317,7 @@ impl Registry {
         }
         let listeners = self.existing(&format!("{name}{PRESENCE}"))?;
         // One that is gone has nobody to tell.
-        listeners.accept(&Payload::Text(event.into()), Vec::new(), &self.terms())
+        listeners.accept(&Payload::Text(event.into()), Except::default(), &self.terms())
     }
 
     /// Where a client says that it left off.
@@ -256,5 +331,19 @@ impl Registry {
             .filter_map(|(_, value)| Position::of_topic(&value))
             .take(rules.limits.topics)
             .collect()
+    }
+}
+
+impl Memberships {
+    /// What a connection is called among the members of a topic that it is about to join; none if that is its id. The name
+    /// may be long, so all its subscriptions share it.
+    fn member(&self, entry: &Entry) -> Option<Arc<str>> {
+        let user = entry.connection.attribute("user")?;
+        let mut known = self
+            .topics
+            .iter()
+            .filter_map(|one| one.subscriber.member.as_ref());
+        let shared = known.find(|name| ***name == *user).cloned();
+        Some(shared.unwrap_or_else(|| user.into()))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::Compression;
-use super::state::Wire;
+use super::state::{Kind, Wire};
 use crate::websocket::{Frame, Window};
 
 /// A message for many clients.
@@ -11,6 +11,7 @@ use crate::websocket::{Frame, Window};
 pub struct Publication {
     frame: Frame,
     plain: Wire,
+    kind: Kind,
     /// Made when the first client needs it; none if it is no smaller.
     full: OnceLock<Option<Wire>>,
     small: OnceLock<Option<Wire>>,
@@ -18,11 +19,21 @@ pub struct Publication {
 
 #[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
 impl Publication {
-    /// Of a message.
+    /// Of a message that may make room for newer ones.
     pub fn new(frame: Frame) -> Self {
+        Self::of_kind(Kind::Published, frame)
+    }
+
+    /// Of a message that a client either gets, or is closed: of a topic with a history, where each has its number.
+    pub fn kept(frame: Frame) -> Self {
+        Self::of_kind(Kind::Message, frame)
+    }
+
+    fn of_kind(kind: Kind, frame: Frame) -> Self {
         Self {
             plain: Wire::Joined(frame.joined()),
             frame,
+            kind,
             full: OnceLock::new(),
             small: OnceLock::new(),
         }
@@ -31,6 +42,11 @@ impl Publication {
     /// Its size in bytes, as it is sent without compression.
     pub fn len(&self) -> usize {
         self.plain.len()
+    }
+
+    /// What it is in a queue.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// What a client is sent.

@@ -35,9 +35,9 @@ struct Item {
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Of this client.
+    /// Of this client, or of a topic with a history.
     Message,
-    /// Of a topic: it may make room for newer ones.
+    /// Of any other topic: it may make room for newer ones.
     Published,
     /// A ping, a pong or the close frame.
     Control,

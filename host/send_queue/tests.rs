@@ -93,6 +93,23 @@ fn what_was_published_makes_room_oldest_first_and_what_was_sent_does_not() {
     );
 }
 
+/// A client must not have a gap that it does not know of.
+#[test]
+fn what_a_topic_with_a_history_publishes_stays_and_others_make_room_for_it() {
+    let queue = queue(3 * COST + 100);
+    let publish_kept = |n| queue.publish(&Publication::kept(text(n)), true, &AtomicBool::new(true));
+    assert_eq!(publish_kept(20), Ok(0));
+    publish(&queue, 30, true).unwrap();
+    publish(&queue, 40, true).unwrap();
+    assert_eq!(publish_kept(40), Ok(1));
+    assert_eq!(publish(&queue, 30, true), Ok(1));
+    assert_eq!(publish_kept(20), Ok(1));
+    assert_eq!(publish(&queue, 90, true), Err(Refused::Full));
+    assert_eq!(publish_kept(90), Err(Refused::Full));
+    let kept = [text(20), text(40), text(20)];
+    assert_eq!(written(&queue, usize::MAX), wire(&kept));
+}
+
 #[test]
 fn a_subscription_that_has_ended_is_sent_nothing() {
     let queue = queue(1000);

@@ -51,6 +51,13 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let registry = &actions.registry;
     actions
         .metrics
+        .idle_topics
+        .set(count(registry.idle_topic_count()));
+    let (trimmed, forgotten) = registry.take_history_losses();
+    actions.metrics.history_trimmed.inc_by(trimmed);
+    actions.metrics.idle_topics_forgotten.inc_by(forgotten);
+    actions
+        .metrics
         .queues
         .set(count(registry.outgoing().budget.used()));
     actions.metrics.inbound.set(count(registry.inbound().used()));

@@ -209,7 +209,11 @@ impl Opened {
     async fn perform(&self, plugin: &Arc<str>, action: Action) {
         match action {
             Action::Reply(payload) => self.greet(payload),
-            action => drop(self.sessions.actions.perform(plugin, action).effect().await),
+            action => {
+                let actions = &self.sessions.actions;
+                let performed = actions.perform(plugin, Some(&self.connection), action);
+                drop(performed.effect().await);
+            }
         }
     }
 

@@ -174,7 +174,7 @@ fn registry(criterion: &mut Criterion<CpuTime>) {
         }
         bench(&format!("publish to {subscribers}"), &mut || {
             // There is no runtime whose workers could do it.
-            let Publishing::Done(published) = registry.publish(&topic, &message, &[]).unwrap() else {
+            let Publishing::Done(published) = registry.publish(&topic, &message, &[], None).unwrap() else {
                 panic!("it is not done");
             };
             assert_eq!(published.recipients, subscribers);

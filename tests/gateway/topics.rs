@@ -1,5 +1,7 @@
 //! Topics: who gets what is published, who is in, what is kept for those who were away; and how it is with many.
 
+mod gaps;
+mod histories;
 mod many;
 mod resume;
 

@@ -10,7 +10,7 @@ use crate::support::{Bare, Client, Fpm, Gateway, answer};
 
 const KEPT: &str = "[[topic]]\nname = \"kept.*\"\nhistory = 5\nhistory-time = \"1m\"\n";
 
-async fn envelope(client: &mut Client) -> Value {
+pub(super) async fn envelope(client: &mut Client) -> Value {
     serde_json::from_str(&client.text().await).unwrap()
 }
 
