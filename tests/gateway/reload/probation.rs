@@ -6,11 +6,12 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Fpm, Gateway, QUICK, guest, hash, put, stamp, version, with_version};
+use crate::support::{Client, Fpm, Gateway, PATIENCE, QUICK, guest, hash, put, stamp, version, with_version};
 
 /// What each version does; those that are not named are good.
 const FAULTS: &str = "[plugins.config.misbehave]\n\
@@ -64,13 +65,14 @@ async fn is_in_state(gateway: &Gateway, state: &str) -> Value {
 
 /// Asks until the plugin is in a state.
 async fn ask_until(gateway: &Gateway, client: &mut Client, what: &str, look: impl Fn(&Value) -> bool) {
-    for _ in 0..1000 {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
         client.ask("version").await;
         if look(&gateway.plugin(NAME).await.unwrap()) {
             return;
         }
     }
-    panic!("{NAME} is not {what} after a thousand calls");
+    panic!("{NAME} is not {what} within {PATIENCE:?}");
 }
 
 fn events(plugin: &Value) -> Vec<(&str, &Value)> {

@@ -92,7 +92,13 @@ impl Client {
     ) -> Result<Self, Answer> {
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for (name, value) in headers {
-            request.headers_mut().append(*name, value.parse().unwrap());
+            let value = value.parse().unwrap();
+            // There can be only one of it, and there is one.
+            if *name == "host" {
+                request.headers_mut().insert(*name, value);
+            } else {
+                request.headers_mut().append(*name, value);
+            }
         }
         match Self::connect_by(address, request).await {
             Ok(client) => Ok(client),
