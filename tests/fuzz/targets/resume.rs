@@ -27,6 +27,9 @@ use position::Position;
 
 const PUBLISHED: u64 = 5;
 const KEPT: usize = 3;
+/// The message that one client is not to have.
+const WITHHELD: u64 = 4;
+const SENDER: u64 = 7;
 
 fuzz_target!(|text: &str| {
     let Some((topic, position)) = Position::of_topic(text) else {
@@ -42,18 +45,22 @@ fuzz_target!(|text: &str| {
     };
     let mut history = History::new(retention, "e".to_owned(), now);
     for n in 1..=PUBLISHED {
-        history.append("t", &Payload::Text(n.to_string().into()), now);
+        let except = if n == WITHHELD { vec![SENDER] } else { Vec::new() };
+        history.append("t", &Payload::Text(n.to_string().into()), except.into(), now);
     }
-    history.trim(now, |_| false);
-    let missed: Option<Vec<_>> = history
-        .after(&position)
-        .map(|frames| frames.map(|frame| frame.as_str().to_owned()).collect());
+    history.trim(now);
     let is_known = position.epoch == "e" && (PUBLISHED - KEPT as u64..=PUBLISHED).contains(&position.offset);
-    let expected = is_known.then(|| {
-        let numbers = position.offset + 1..=PUBLISHED;
-        numbers
-            .map(|n| format!(r#"{{"topic":"t","epoch":"e","offset":{n},"data":"{n}"}}"#))
-            .collect()
-    });
-    assert_eq!(missed, expected);
+    for client in [SENDER, SENDER + 1] {
+        let missed: Option<Vec<_>> = history
+            .after(&position, client)
+            .map(|frames| frames.map(|frame| frame.as_str().to_owned()).collect());
+        let expected = is_known.then(|| {
+            let numbers = position.offset + 1..=PUBLISHED;
+            numbers
+                .filter(|n| (*n, client) != (WITHHELD, SENDER))
+                .map(|n| format!(r#"{{"topic":"t","epoch":"e","offset":{n},"data":"{n}"}}"#))
+                .collect()
+        });
+        assert_eq!(missed, expected);
+    }
 });
