@@ -197,9 +197,11 @@ impl App {
         tasks.abort_all();
         let connections = u32::try_from(actions.registry.count()).unwrap_or(u32::MAX);
         let spread = Duration::from_secs(1) * connections / CLOSES_PER_SECOND;
-        // Half of the grace period to send everyone away, a quarter for answers, the rest for close frames and close events.
+        // At most half of the grace period to send everyone away, what is left of three quarters for answers, the rest for
+        // close frames and close events.
         let grace = sessions.settings.load().grace;
-        let (spread, patience) = (spread.min(grace / 2), grace / 4);
+        let spread = spread.min(grace / 2);
+        let patience = (grace - grace / 4).saturating_sub(spread);
         sessions.close_events.stop_pacing();
         let closing = actions.registry.close_all(spread, patience);
         if tokio::time::timeout(grace - grace / 8, closing).await.is_err() {
@@ -207,7 +209,7 @@ impl App {
             actions.registry.cut_all().await;
         }
         // Those who went before the shutdown are waited for no longer than those who were still there.
-        if tokio::time::timeout(patience, sessions.close_events.drained())
+        if tokio::time::timeout(grace / 4, sessions.close_events.drained())
             .await
             .is_err()
         {

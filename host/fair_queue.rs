@@ -54,6 +54,16 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// How many may wait, beside those that must not be refused.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// From now on so many may wait. If there are more, they stay.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting

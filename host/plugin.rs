@@ -323,7 +323,7 @@ impl Plugins {
         {
             match dir.hash(file) {
                 // It was removed just now. That must settle, too.
-                Err(error) if is_missing(&error) => drop(known.remove(file)),
+                Err(error) if is_missing(&error) && !dir.has(file) => drop(known.remove(file)),
                 hash => {
                     // A file that cannot be read is still there: the version that serves goes on.
                     if let Err(error) = &hash {
@@ -352,7 +352,7 @@ impl Plugins {
         let started = Instant::now();
         let content = match dir.read(file) {
             Ok(content) => content,
-            Err(error) if is_missing(&error) => return,
+            Err(error) if is_missing(&error) && !dir.has(file) => return,
             Err(error) => return self.change(|catalog| catalog.refuse(file, Refusal::unreadable(&error))),
         };
         let name = directory::plugin_name(file);

@@ -101,15 +101,29 @@ impl Upstreams {
         Self { list, inbound }.changed(upstreams, metrics)
     }
 
-    /// The upstreams of another configuration. Those that have not changed go on, with all that they have learned.
+    /// The upstreams of another configuration. Those that have not changed go on, with all that they have learned; those that
+    /// have changed keep their requests, so that never more are under way than may be.
     pub fn changed(&self, upstreams: &[config::Upstream], metrics: &Metrics) -> Result<Self, UpstreamError> {
-        let same = |config: &config::Upstream| self.list.iter().find(|upstream| upstream.config == *config);
-        let list = upstreams.iter().map(|config| match same(config) {
-            Some(upstream) => Ok(upstream.clone()),
-            None => Upstream::new(config, metrics, &self.inbound).map(Arc::new),
+        // All of them first: nothing may have changed if one cannot be set up.
+        let made = upstreams.iter().map(|config| {
+            let same = self.list.iter().find(|upstream| upstream.config == *config);
+            match same {
+                Some(upstream) => Ok(Ok(upstream.clone())),
+                None => Upstream::new(config, metrics, &self.inbound).map(Err),
+            }
+        });
+        let made: Vec<Result<_, Upstream>> = made.collect::<Result<_, UpstreamError>>()?;
+        let list = made.into_iter().map(|made| {
+            made.unwrap_or_else(|mut fresh| {
+                let before = self.list.iter().find(|upstream| upstream.name == fresh.name);
+                if let Some(before) = before {
+                    fresh.guard.replace(&before.guard);
+                }
+                Arc::new(fresh)
+            })
         });
         Ok(Self {
-            list: list.collect::<Result<_, _>>()?,
+            list: list.collect(),
             inbound: self.inbound.clone(),
         })
     }

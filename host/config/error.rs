@@ -159,6 +159,12 @@ impl Source {
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.text.get(start..).unwrap_or_default();
         let text = rest.lines().next().unwrap_or_default();
+        // A section like these has values that only the application knows.
+        let mut headings = before.lines().filter(|line| line.trim_start().starts_with('['));
+        let is_foreign = headings
+            .next_back()
+            .is_some_and(|heading| FOREIGN.iter().any(|part| heading.contains(part)));
+        let show = if is_foreign { without_values } else { show };
         let shown = match before
             .get(..start)
             .unwrap_or_default()
@@ -249,8 +255,14 @@ fn without_userinfo(text: String) -> String {
     shown
 }
 
+/// Parts of the names of sections whose keys are not the gateway's.
+const FOREIGN: [&str; 3] = [".params]", ".headers]", "plugins.config."];
+
 /// How keys end whose values are credentials: the gateway's own, and those in `params` and `headers` of an upstream.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 9] = [
+    // All in them, whatever it is called.
+    "params",
+    "headers",
     "token",
     "secret",
     "password",
@@ -324,6 +336,10 @@ mod tests {
             "token = hunter2",
             "token = [\n\"hunter2\",\n\"hunter2\" \"x\",\n]",
             "signature_key = \"hunter2",
+            "headers = \"hunter2\"",
+            "[upstream.params]\nDB = [\"hunter2\"]",
+            "[upstream.headers]\nAileron-X = \"hunter2\"",
+            "[upstream]\nparams = { db-pass = \"hunter2\" }",
             "token = [\n\"a\", 5,\"hunter2\",\n]",
             "token = [\n\"a\",\n5, \"hunter2\",\n]",
         ] {

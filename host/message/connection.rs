@@ -86,12 +86,10 @@ impl Connection {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    /// The name that the client has asked for, with the port if it gave one: of the `Host` header, or as a trusted proxy says.
+    /// The `Host` of the handshake: the name that the client has asked for, with the port if it gave one. A proxy passes it
+    /// on, or sets it; what comes as `X-Forwarded-Host` may be the client's own words, which a proxy lets through.
     pub fn host(&self) -> Option<&str> {
-        let forwarded = self
-            .header("x-forwarded-host")
-            .and_then(|hosts| hosts.split(',').next());
-        forwarded.or_else(|| self.header("host")).map(str::trim)
+        self.header("host").filter(|host| !host.is_empty())
     }
 
     /// Whether the client's own connection is encrypted, here or at a trusted proxy.

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, openat, statat};
+use rustix::io::Errno;
 
 use super::load;
 
@@ -19,6 +20,16 @@ pub(super) struct Stamp {
     inode: u64,
     size: i64,
     changed: (i64, u64),
+}
+
+impl Stamp {
+    /// Of what cannot be looked at, or is not a file.
+    const UNREADABLE: Self = Self {
+        device: 0,
+        inode: 0,
+        size: -1,
+        changed: (0, 0),
+    };
 }
 
 #[cfg(test)]
@@ -76,21 +87,29 @@ impl Directory {
             let Some(name) = entry.file_name().to_str().ok().filter(|name| is_plugin(name)) else {
                 continue;
             };
-            // A file that was removed between the two calls, or a dangling link, is not there.
-            let Ok(found) = statat(&self.opened, name, AtFlags::empty()) else {
-                continue;
-            };
-            if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
-                let stamp = Stamp {
+            // A link that leads nowhere, perhaps for a moment, and what is no file are there, too: what served goes on.
+            let stamp = match statat(&self.opened, name, AtFlags::empty()) {
+                Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => Stamp {
                     device: found.st_dev,
                     inode: found.st_ino,
                     size: found.st_size,
                     changed: (found.st_ctime, found.st_ctime_nsec),
-                };
-                stamps.insert(name.to_owned(), stamp);
-            }
+                },
+                _ if self.has(name) => Stamp::UNREADABLE,
+                // It was removed between the two calls.
+                _ => continue,
+            };
+            stamps.insert(name.to_owned(), stamp);
         }
         Ok(stamps)
+    }
+
+    /// Whether there is an entry of this name, whatever it is or leads to.
+    pub(super) fn has(&self, name: &str) -> bool {
+        !matches!(
+            statat(&self.opened, name, AtFlags::SYMLINK_NOFOLLOW),
+            Err(Errno::NOENT)
+        )
     }
 
     /// SHA-256 of a plugin file, in hex. It is never in memory as a whole.
@@ -112,7 +131,11 @@ impl Directory {
     fn file(&self, name: &str) -> io::Result<impl Read> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.opened, name, flags, Mode::empty())?);
-        let length = file.metadata()?.len();
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let length = found.len();
         if length > MAX_LENGTH {
             let text = format!(
                 "it has {length} bytes, and the longest plugin may have {} MiB",
@@ -188,7 +211,10 @@ mod tests {
         std::os::unix::fs::symlink("notes.txt", dir.path().join("h.wasm")).unwrap();
         let found = Directory::open(dir.path()).unwrap().stamps().unwrap();
         let names: Vec<_> = found.into_keys().collect();
-        assert_eq!(names, ["a.wasm", "b.wasm", "h.wasm"]);
+        // What is no file is there, and refused.
+        assert_eq!(names, ["a.wasm", "b.wasm", "f.wasm", "g.wasm", "h.wasm"]);
+        let opened = Directory::open(dir.path()).unwrap();
+        assert!(opened.hash("f.wasm").is_err() && opened.hash("g.wasm").is_err() && opened.has("g.wasm"));
     }
 
     #[test]

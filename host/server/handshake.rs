@@ -32,8 +32,8 @@ pub(super) enum Refusal {
     /// It asks for one, but its `Connection` header does not.
     #[error("the header `Connection: Upgrade` is missing (does a proxy remove it?)")]
     NoConnection,
-    /// It names its host twice (RFC 9112 section 3.2).
-    #[error("there may be only one header `Host`")]
+    /// It names its host twice, or by what is not a name (RFC 9112 section 3.2).
+    #[error("there may be only one header `Host`, with a name or an address and perhaps a port")]
     Host,
     /// It speaks another version.
     #[error("WebSocket version 13 is spoken here")]
@@ -99,7 +99,7 @@ pub(super) fn check<B>(origins: &Origins, request: &Request<B>) -> Result<Header
     if !has_token(headers, &CONNECTION, "upgrade") {
         return Err(Refusal::NoConnection);
     }
-    if headers.get_all(HOST).iter().count() > 1 {
+    if headers.get_all(HOST).iter().count() > 1 || !headers.get(HOST).is_none_or(is_host) {
         return Err(Refusal::Host);
     }
     if headers
@@ -114,6 +114,12 @@ pub(super) fn check<B>(origins: &Origins, request: &Request<B>) -> Result<Header
         .ok_or(Refusal::Key)?;
     check_origin(origins, headers)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| Refusal::Key)
+}
+
+/// PHP builds links of it. Applications check the name itself.
+fn is_host(host: &HeaderValue) -> bool {
+    let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
+    host.as_bytes().iter().all(is_usual)
 }
 
 /// Browsers name the origin of the page (RFC 6455 section 10.2); other clients need not.

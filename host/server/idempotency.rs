@@ -5,7 +5,7 @@
 //! being answered, the second one waits for that answer. Another push with the same key is refused. A failed push has done
 //! nothing and is not remembered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,12 +19,14 @@ use crate::message::{Payload, Request, Response};
 /// How long an answer is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 /// How many are remembered, and how many bytes they may have together; beyond that, the oldest is forgotten.
-const MAX_KEYS: usize = 10_000;
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_KEYS: usize = 50_000;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// About what is kept for each beside the bytes of its answer.
+const OVERHEAD: usize = 512;
 
-/// Identifies a push: its method and path, and the sender's key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key(Box<str>);
+/// Identifies a push: its method and path, and the sender's key, which may be long, as SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 32]);
 
 /// What must be the same when a push is sent again.
 type Fingerprint = [u8; 32];
@@ -38,8 +40,8 @@ pub(super) struct Pushed(Mutex<Remembered>);
 #[derive(Default)]
 struct Remembered {
     entries: HashMap<Key, Entry>,
-    /// Oldest first. Those whose entry is gone, or another one, mean nothing any more.
-    order: VecDeque<(Instant, Key, u64)>,
+    /// The same by their numbers: the first is the oldest.
+    order: BTreeMap<u64, (Instant, Key)>,
     /// In all entries.
     bytes: usize,
     next: u64,
@@ -56,7 +58,8 @@ impl Key {
     /// The key of a push, if it has one.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let key = request.header("idempotency-key")?;
-        Some(Self(format!("{} {} {key}", request.method, request.path).into()))
+        let text = format!("{} {} {key}", request.method, request.path);
+        Some(Self(Sha256::digest(text).into()))
     }
 }
 
@@ -101,7 +104,7 @@ impl Pushed {
     ) -> Answer {
         let number = remembered.next;
         remembered.next += 1;
-        let (pushed, of) = (self.clone(), key.clone());
+        let (pushed, of) = (self.clone(), key);
         let task = tokio::spawn(async move {
             let response = AssertUnwindSafe(answering).catch_unwind().await;
             let response = response.unwrap_or_else(|_| failed());
@@ -121,10 +124,9 @@ impl Pushed {
 
 impl Remembered {
     fn add(&mut self, key: Key, number: u64, fingerprint: Fingerprint, answer: Answer) {
-        // The key is there twice.
-        let bytes = 2 * key.0.len() + size_of::<Entry>();
+        let bytes = OVERHEAD;
         self.bytes += bytes;
-        self.order.push_back((Instant::now(), key.clone(), number));
+        self.order.insert(number, (Instant::now(), key));
         let entry = Entry {
             number,
             fingerprint,
@@ -151,18 +153,17 @@ impl Remembered {
 
     /// Forgets what is too old or too much.
     fn forget(&mut self, now: Instant) {
-        while let Some((since, _, _)) = self.order.front()
-            && (now.duration_since(*since) > REMEMBERED_FOR
+        while let Some((number, (since, key))) = self.order.first_key_value().map(|(n, entry)| (*n, *entry))
+            && (now.duration_since(since) > REMEMBERED_FOR
                 || self.order.len() > MAX_KEYS
                 || self.bytes > MAX_BYTES)
         {
-            if let Some((_, key, number)) = self.order.pop_front() {
-                self.remove(&key, number);
-            }
+            self.remove(&key, number);
         }
     }
 
     fn remove(&mut self, key: &Key, number: u64) {
+        self.order.remove(&number);
         if self.entries.get(key).is_some_and(|entry| entry.number == number)
             && let Some(entry) = self.entries.remove(key)
         {
@@ -284,10 +285,33 @@ mod tests {
         );
         // The age of the failed try is not that of the one that succeeded.
         let mut remembered = pushed.lock();
-        let (first, _, _) = remembered.order[0];
-        remembered.order[1].0 = first + Duration::from_secs(10);
-        remembered.forget(first + REMEMBERED_FOR + Duration::from_secs(1));
+        assert_eq!(remembered.order.len(), 1);
+        let (since, _) = *remembered.order.first_key_value().unwrap().1;
+        remembered.forget(since + REMEMBERED_FOR);
         assert_eq!(remembered.entries.len(), 1);
+    }
+
+    /// However long their keys are.
+    #[tokio::test]
+    async fn failures_are_forgotten_at_once_and_make_nobody_else_forgotten() {
+        let pushed: Arc<Pushed> = Arc::default();
+        assert_eq!(
+            once(&pushed, request("a", ""), async { with_status(200) }).await,
+            200
+        );
+        let long = "x".repeat(30_000);
+        for n in 0..MAX_KEYS + 10 {
+            let status = once(&pushed, request(&format!("{n} {long}"), ""), async {
+                with_status(404)
+            });
+            assert_eq!(status.await, 404);
+        }
+        assert_eq!(
+            once(&pushed, request("a", ""), async { unreachable!() }).await,
+            200
+        );
+        let remembered = pushed.lock();
+        assert_eq!((remembered.entries.len(), remembered.order.len()), (1, 1));
     }
 
     #[tokio::test]

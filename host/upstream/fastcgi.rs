@@ -18,7 +18,7 @@ mod whole;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,10 +71,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn script(&self, filename: &str) -> Script {
+    fn script(&self, filename: &str, root: Option<&str>) -> Script {
         Script::new(&Place {
             filename,
-            root: self.root.as_deref(),
+            root,
             path: self.path.as_deref(),
             params: &self.params,
         })
@@ -118,7 +118,7 @@ impl FastCgi {
     pub fn new(settings: Settings) -> Self {
         let permits = settings.keep.min(Semaphore::MAX_PERMITS);
         Self {
-            script: settings.script(&settings.script),
+            script: settings.script(&settings.script, settings.root.as_deref()),
             permits: (permits > 0).then(|| Arc::new(Semaphore::new(permits))),
             idle: Mutex::default(),
             settings: Arc::new(settings),
@@ -158,7 +158,12 @@ impl FastCgi {
             return None;
         }
         let real = tokio::fs::canonicalize(&self.settings.script).await.ok()?;
-        Some(self.settings.script(real.to_str()?))
+        let root = match &self.settings.root {
+            Some(root) => tokio::fs::canonicalize(root).await.ok(),
+            None => None,
+        };
+        let root = root.as_deref().and_then(Path::to_str);
+        Some(self.settings.script(real.to_str()?, root))
     }
 
     async fn exchange(&self, outgoing: &Arc<Outgoing>, permit: &Permit) -> Result<Response, Fault> {

@@ -9,6 +9,7 @@ mod queue;
 mod slots;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,7 +40,7 @@ pub(super) struct Settings<'a> {
 }
 
 pub(super) struct Guard {
-    slots: Slots,
+    slots: Arc<Slots>,
     circuit: Circuit,
     patience: Duration,
 }
@@ -72,10 +73,21 @@ impl Guard {
              whoever has most waiting is refused"
         ));
         Self {
-            slots: Slots::new((slots, max_waiting), full, late(settings), metrics.clone()),
+            slots: Arc::new(Slots::new(
+                (slots, max_waiting),
+                full,
+                late(settings),
+                metrics.clone(),
+            )),
             circuit: Circuit::new(name, breaker_failures, breaker_pause, metrics.clone()),
             patience: max_wait.min(timeout),
         }
+    }
+
+    /// Takes the place of another one: requests that it has let through count, and those that wait there go on waiting.
+    pub(super) fn replace(&mut self, before: &Self) {
+        before.slots.adopt(&self.slots);
+        self.slots = before.slots.clone();
     }
 
     /// Waits for a turn. Dropping the future gives up.

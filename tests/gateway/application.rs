@@ -1,6 +1,7 @@
 //! Plain PHP behind the built-in plugin `application`: no plugin is written, and PHP decides who connects, hears who goes,
 //! steers by headers and pushes to whomever it likes.
 
+mod library;
 mod pushing;
 mod steering;
 

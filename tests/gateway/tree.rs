@@ -113,6 +113,7 @@ const NAMED_ONLY_IN: [(&str, &[&str]); 20] = [
             "registry.rs",
             "server",
             "session.rs",
+            "upstream/guard/slots.rs",
         ],
     ),
     ("axum", &["server"]),

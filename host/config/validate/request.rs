@@ -19,6 +19,8 @@ const OWN_HEADERS: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
+/// Of all variables of the configuration together. PHP-FPM takes a record of less than 64 KiB.
+const MAX_PARAMS: usize = 60_000;
 /// Frameworks answer with JSON in place of a web page where they refuse or fail.
 const ACCEPT: (&str, &str) = ("accept", "application/json");
 
@@ -121,7 +123,19 @@ impl Validator<'_> {
             };
             Err(self.source.error(Some(name.span()), problem))
         };
-        raw.iter().map(check).collect()
+        let params: Vec<_> = raw.iter().map(check).collect::<Result<_, _>>()?;
+        let length: usize = params
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 8)
+            .sum();
+        match raw.keys().next() {
+            Some(first) if length > MAX_PARAMS => {
+                let problem =
+                    format!("all `params` together have {length} bytes, and PHP-FPM takes less than 64 KiB");
+                Err(self.source.error(Some(first.span()), problem))
+            }
+            _ => Ok(params),
+        }
     }
 
     fn headers(&self, raw: &BTreeMap<Spanned<String>, String>) -> Result<Vec<(String, String)>, ConfigError> {

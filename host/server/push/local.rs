@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use hyper::Uri;
-use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VIA};
+use hyper::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, USER_AGENT, VIA};
 
 use super::refusal::Refusal;
 
@@ -15,8 +15,11 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// of loopback; none if it cannot be asked by a name.
 pub(super) fn check(headers: &HeaderMap, uri: &Uri, hosts: Option<&[String]>) -> Result<(), Refusal> {
     let is_own = |site: &HeaderValue| site == "none" || site == "same-origin";
-    // `Origin` comes with every request of a page except for its images, scripts and links, which are GET.
-    if headers.contains_key(ORIGIN) || !headers.get_all(SEC_FETCH_SITE).iter().all(is_own) {
+    // `Origin` comes with every request of a page except for its images, scripts and links, which are GET. Browsers tell the
+    // site only where they trust the way, as that to `localhost`.
+    let is_untold =
+        !headers.contains_key(SEC_FETCH_SITE) && headers.get_all(USER_AGENT).iter().any(is_browser);
+    if headers.contains_key(ORIGIN) || is_untold || !headers.get_all(SEC_FETCH_SITE).iter().all(is_own) {
         return Err(Refusal::Page);
     }
     if let Some(name) = headers.keys().find(|name| is_of_proxies(name)) {
@@ -33,6 +36,11 @@ pub(super) fn check(headers: &HeaderMap, uri: &Uri, hosts: Option<&[String]>) ->
         }
     }
     Ok(())
+}
+
+/// All of them begin like this, and no page can change it for its images.
+fn is_browser(agent: &HeaderValue) -> bool {
+    agent.as_bytes().starts_with(b"Mozilla/")
 }
 
 fn is_of_proxies(name: &HeaderName) -> bool {

@@ -63,7 +63,13 @@ impl Script {
             params,
         } = *place;
         let (directory, _) = filename.rsplit_once('/').unwrap_or(("", filename));
-        let root = root.filter(|root| filename.starts_with(*root));
+        // A script that a link leads out of it has the directory that it is in.
+        let is_below = |root: &&str| {
+            filename
+                .strip_prefix(root)
+                .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let root = root.filter(is_below);
         let root = root.unwrap_or(directory);
         let name = filename.strip_prefix(root).unwrap_or(filename);
         let name = format!("/{}", name.trim_start_matches('/'));

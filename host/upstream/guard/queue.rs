@@ -19,6 +19,20 @@ impl<T> Queue<T> {
         }
     }
 
+    /// From now on with another number of slots, and so many that may wait. Those that are under way count as before.
+    pub(super) fn change(&mut self, slots: usize, max_waiting: usize) {
+        self.slots = slots;
+        self.waiting.set_limit(max_waiting);
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    pub(super) fn max_waiting(&self) -> usize {
+        self.waiting.limit()
+    }
+
     pub(super) fn under_way(&self) -> usize {
         self.under_way
     }
@@ -45,10 +59,22 @@ impl<T> Queue<T> {
 
     /// A request is done. Gives the one that has its slot now; none if no request waits.
     pub(super) fn leave(&mut self) -> Option<T> {
-        let next = self.waiting.pop();
+        // There may be fewer slots than before.
+        let next = (self.under_way <= self.slots)
+            .then(|| self.waiting.pop())
+            .flatten();
         if next.is_none() {
             self.under_way = self.under_way.saturating_sub(1);
         }
+        next
+    }
+
+    /// Gives a slot to the next that waits, if there are more slots than before.
+    pub(super) fn admit(&mut self) -> Option<T> {
+        let next = (self.under_way < self.slots)
+            .then(|| self.waiting.pop())
+            .flatten();
+        self.under_way += usize::from(next.is_some());
         next
     }
 
@@ -80,6 +106,20 @@ mod tests {
         assert_eq!(queue.wait(flow(Class::Message), ()), None);
         assert_eq!(queue.leave(), None);
         assert!(queue.try_enter());
+    }
+
+    #[test]
+    fn slots_may_become_more_and_fewer() {
+        let mut queue = Queue::new(2, 10);
+        assert!(queue.try_enter() && queue.try_enter());
+        for n in 0..4 {
+            assert!(queue.wait(flow(Class::Message), n).is_some());
+        }
+        queue.change(3, 10);
+        assert_eq!((queue.admit(), queue.admit()), (Some(0), None));
+        queue.change(1, 10);
+        assert_eq!((queue.leave(), queue.leave(), queue.under_way()), (None, None, 1));
+        assert_eq!((queue.leave(), queue.under_way()), (Some(1), 1));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,11 +16,16 @@ type Call = Result<(), Failure>;
 
 pub(super) struct Slots {
     queue: Mutex<Queue<oneshot::Sender<Call>>>,
-    /// For a request that finds no room in the queue, or is displaced.
-    full: Failure,
-    /// For a request that waits too long.
-    late: Failure,
+    refusals: ArcSwap<Refusals>,
     metrics: UpstreamMetrics,
+}
+
+/// What requests are told that have no turn.
+struct Refusals {
+    /// There is no room in the queue, or it is displaced.
+    full: Failure,
+    /// It has waited too long.
+    late: Failure,
 }
 
 /// A slot. Dropping it passes it on.
@@ -34,10 +40,24 @@ impl Slots {
     ) -> Self {
         Self {
             queue: Mutex::new(Queue::new(slots, max_waiting)),
-            full,
-            late,
+            refusals: ArcSwap::from_pointee(Refusals { full, late }),
             metrics,
         }
+    }
+
+    /// Takes over the limits of others that have not been used yet. Requests that are under way or wait stay.
+    pub(super) fn adopt(&self, fresh: &Self) {
+        let (slots, max_waiting) = {
+            let fresh = fresh.lock();
+            (fresh.slots(), fresh.max_waiting())
+        };
+        self.refusals.store(fresh.refusals.load_full());
+        let mut queue = self.lock();
+        queue.change(slots, max_waiting);
+        while let Some(caller) = queue.admit() {
+            let _ = caller.send(Ok(()));
+        }
+        self.measure(&queue);
     }
 
     /// Takes a slot, and waits for it if it must. Dropping the future gives up.
@@ -51,12 +71,12 @@ impl Slots {
             let (caller, call) = oneshot::channel();
             let Some((id, displaced)) = queue.wait(flow, caller) else {
                 self.metrics.refused("max-waiting");
-                return Err(self.full.clone());
+                return Err(self.refusals.load().full.clone());
             };
             if let Some(displaced) = displaced {
                 self.metrics.refused("max-waiting");
                 // The receiver is there: a request gives up under the same lock.
-                let _ = displaced.send(Err(self.full.clone()));
+                let _ = displaced.send(Err(self.refusals.load().full.clone()));
             }
             self.measure(&queue);
             Waiting {
@@ -74,7 +94,7 @@ impl Slots {
                     self.metrics.refused("max-wait");
                     self.measure(&queue);
                 }
-                Err(self.late.clone())
+                Err(self.refusals.load().late.clone())
             }
         }
     }

@@ -131,7 +131,7 @@ async fn values_that_make_no_sense_are_logged_and_the_others_count() {
 async fn a_name_from_a_user_addresses_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("rooms.php");
-    let helper = repository("examples/php/aileron.php");
+    let helper = repository("examples/php/Aileron.php");
     let text = format!(
         "<?php require '{}'; use function Aileron\\steer;\n\
          ['type' => $type, 'message' => $message] = $_POST + ['message' => ''];\n\

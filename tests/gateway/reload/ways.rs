@@ -192,6 +192,43 @@ async fn while_the_directory_is_gone_what_served_goes_on_and_a_new_one_is_taken_
     gateway.logged(&["INFO", "the plugin directory is back"]).await;
 }
 
+/// A volume is gone for a moment, or somebody has closed a directory on the way to the file.
+#[tokio::test]
+async fn a_link_that_leads_nowhere_for_a_while_takes_no_plugin_out_of_the_chain() {
+    let store = TempDir::new().unwrap();
+    let (volume, away) = (store.path().join("volume"), store.path().join("away"));
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("stamp"), stamp(1)).unwrap();
+    let mut gateway = Gateway::with_plugins(&[], QUICK).await;
+    symlink(volume.join("stamp"), gateway.plugin_file("stamp")).unwrap();
+    gateway.serves("stamp", &stamp(1)).await;
+    let mut client = gateway.connect().await;
+    fs::rename(&volume, &away).unwrap();
+    gateway
+        .logged(&[
+            "ERROR",
+            "plugin file refused",
+            "cannot be read",
+            "goes on serving",
+        ])
+        .await;
+    assert_answers(&mut client, 1).await;
+    fs::rename(&away, &volume).unwrap();
+    gateway
+        .logged(&["INFO", "again has the content that serves"])
+        .await;
+    assert_answers(&mut client, 1).await;
+    // What is not a file is no removal either.
+    fs::remove_file(gateway.plugin_file("stamp")).unwrap();
+    fs::create_dir(gateway.plugin_file("stamp")).unwrap();
+    gateway
+        .logged(&["ERROR", "plugin file refused", "it is not a file"])
+        .await;
+    assert_answers(&mut client, 1).await;
+    fs::remove_dir(gateway.plugin_file("stamp")).unwrap();
+    gateway.forgets("stamp").await;
+}
+
 /// No notice comes for a file outside the directory.
 #[tokio::test]
 async fn a_change_without_a_notice_is_found_by_looking() {

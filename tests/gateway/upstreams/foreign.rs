@@ -159,26 +159,30 @@ async fn a_line_among_the_headers_that_is_none_is_left_out_and_logged_once() {
 async fn a_deployment_that_turns_a_link_is_seen_by_the_next_message() {
     let fpm = Fpm::start(1).await;
     let dir = TempDir::new().unwrap();
-    for release in ["one", "two"] {
-        std::fs::create_dir(dir.path().join(release)).unwrap();
-        let script = dir.path().join(release).join("ws.php");
-        std::fs::write(script, "<?php echo $_SERVER['SCRIPT_FILENAME'], ' ', __DIR__;").unwrap();
+    // With a name that begins with that of the link.
+    for release in ["current-one", "current-two"] {
+        let public = dir.path().join(release).join("public");
+        std::fs::create_dir_all(&public).unwrap();
+        let text = "<?php echo $_SERVER['SCRIPT_FILENAME'], ' ', $_SERVER['DOCUMENT_ROOT'], ' ', $_SERVER['SCRIPT_NAME'];";
+        std::fs::write(public.join("ws.php"), text).unwrap();
     }
     let current = dir.path().join("current");
-    std::os::unix::fs::symlink("one", &current).unwrap();
+    std::os::unix::fs::symlink("current-one", &current).unwrap();
     let config = format!(
-        "[upstream]\nresolve-links = true\n{}",
-        fpm.upstream(current.join("ws.php").to_str().unwrap())
+        "[upstream]\nresolve-links = true\nroot = \"{}\"\n{}",
+        current.display(),
+        fpm.upstream(current.join("public/ws.php").to_str().unwrap())
     );
     let gateway = Gateway::start(&config).await;
     let mut client = gateway.connect().await;
     let root = dir.path().canonicalize().unwrap();
-    for release in ["one", "two", "one"] {
+    for release in ["current-one", "current-two", "current-one"] {
         let fresh = dir.path().join("fresh");
         std::os::unix::fs::symlink(release, &fresh).unwrap();
         std::fs::rename(&fresh, &current).unwrap();
         let release = root.join(release);
-        let expected = format!("{} {}", release.join("ws.php").display(), release.display());
+        let script = release.join("public/ws.php");
+        let expected = format!("{} {} /public/ws.php", script.display(), release.display());
         assert_eq!(client.ask("x").await, expected);
     }
 }

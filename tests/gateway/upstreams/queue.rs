@@ -177,3 +177,35 @@ async fn the_handshake_of_a_client_that_went_while_it_waited_never_reaches_php()
     assert_eq!(php.notes(), ["open holder", "hold", "open stays"]);
     assert_eq!(gateway.metric("aileron_connections_accepted_total").await, 2.0);
 }
+
+/// Requests of before a reload are under way still: PHP-FPM has no more children than before.
+#[tokio::test]
+async fn a_reload_lets_no_more_requests_be_under_way() {
+    let php = Guarded::start(2).await;
+    let config = |timeout: u32| {
+        format!(
+            "[upstream]\nmax-requests = 1\nmax-wait = \"60s\"\ntimeout = \"{timeout}s\"\n{}",
+            php.upstream()
+        )
+    };
+    let mut gateway = Gateway::start(&format!("listen = \"127.0.0.1:0\"\n{}", config(61))).await;
+    let mut holds = gateway.connect().await;
+    holds.send("hold").await;
+    php.has_noted("hold").await;
+    let mut early = gateway.connect().await;
+    early.send("early").await;
+    gateway.measures(WAITING, 1.0).await;
+    let file = gateway.file("aileron.toml");
+    std::fs::write(file, format!("listen = \"127.0.0.1:0\"\n{}", config(62))).unwrap();
+    gateway.process.signal("HUP");
+    gateway.logged(&["configuration taken over"]).await;
+    let mut late = gateway.connect().await;
+    late.send("late").await;
+    gateway.measures(WAITING, 2.0).await;
+    assert_eq!(php.notes(), ["hold"]);
+    php.let_go();
+    assert_eq!(holds.text().await, "hold");
+    assert_eq!(early.text().await, "early");
+    assert_eq!(late.text().await, "late");
+    assert_eq!(php.notes(), ["hold", "early", "late"]);
+}
