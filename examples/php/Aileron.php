@@ -291,10 +291,11 @@ final class Opening extends Client
 
     public function answer(): void
     {
-        parent::answer();
+        // Before anything is printed, since the status is sent with that.
         if ($this->status > 0) {
             http_response_code($this->status);
         }
+        parent::answer();
     }
 }
 

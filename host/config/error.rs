@@ -313,7 +313,7 @@ mod tests {
             ),
             (
                 "headers = { Authorization = 'x y' }",
-                "headers = { Authorization = '* *' *",
+                "headers = * ************* * '* *' *",
             ),
             ("DB_PASSWORD = 'hunter2'", "DB_PASSWORD = '*******'"),
             ("key = 'key.pem'", "key = 'key.pem'"),

@@ -12,16 +12,23 @@ use crate::upstreams::guarded::Guarded;
 async fn clients_are_told_and_it_ends_in_order() {
     for signal in ["TERM", "INT", "QUIT"] {
         let fpm = Fpm::start(2).await;
-        let config = format!("grace = \"12s\"\n[upstream]\n{}", fpm.upstream("frames.php"));
+        let config = format!(
+            "grace = \"8s\"\n[upstream]\ntimeout = \"1m\"\n{}",
+            fpm.upstream("frames.php")
+        );
         let mut gateway = Gateway::start(&config).await;
         let mut idle = gateway.connect().await;
         // One whose answer PHP will not give in time is not waited for.
         let mut busy = gateway.connect().await;
         busy.send("sleep:30000").await;
-        fpm.has_connections(1).await;
+        // One that takes a good part of the grace period is.
+        let mut slow = gateway.connect().await;
+        slow.send("sleep:3000").await;
+        fpm.has_connections(2).await;
         let start = Instant::now();
         gateway.process.signal(signal);
-        for client in [&mut idle, &mut busy] {
+        assert!(matches!(slow.next().await, Frame::Text(_)), "answered");
+        for client in [&mut idle, &mut slow, &mut busy] {
             let goodbye = Frame::Close(1001, "the gateway is shutting down".to_owned());
             assert_eq!(client.next().await, goodbye);
             assert_eq!(client.next().await, Frame::End);

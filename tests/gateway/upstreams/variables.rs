@@ -18,6 +18,7 @@ async fn php_finds_what_nginx_would_have_told_it() {
     let fpm = Fpm::start(2).await;
     let root = repository("tests/php/fastcgi");
     let nginx = Nginx::with_front_controller(&fpm, &root, "server.php").await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut request = reqwest::Client::builder()
         .no_proxy()
         .build()
