@@ -83,8 +83,7 @@ async fn long_messages_of_a_stranger_do_not_make_a_plugin_slow() {
     assert_eq!(gateway.chain().await.last().unwrap()["slow"], false);
 }
 
-/// Sends many long messages and, when the first of them is answered, a short one from elsewhere. Gives how many answers come
-/// before that to the short one.
+/// Sends many long messages, and then a short one from elsewhere. Gives how many answers come before that to the short one.
 async fn answered_before(other: &mut Client, busy: &mut [Client], each: usize) -> usize {
     for client in &mut *busy {
         for _ in 0..each {
@@ -92,11 +91,10 @@ async fn answered_before(other: &mut Client, busy: &mut [Client], each: usize) -
         }
     }
     let answer = LONG.replace("burn:", "burned ");
-    assert_eq!(busy[0].text().await, answer);
     other.send("hello").await;
-    let answered = AtomicUsize::new(1);
-    let rest = busy.iter_mut().enumerate().map(async |(n, client)| {
-        for _ in usize::from(n == 0)..each {
+    let answered = AtomicUsize::new(0);
+    let rest = busy.iter_mut().map(async |client| {
+        for _ in 0..each {
             assert_eq!(client.text().await, answer);
             answered.fetch_add(1, Ordering::Relaxed);
         }
