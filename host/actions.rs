@@ -29,7 +29,7 @@ impl Actions {
     pub async fn ask(&self, dispatch: &Dispatch, default: usize, exchange: Exchange) -> (Payload, Outcome) {
         let upstreams = self.upstreams.load_full();
         let outcome = match turn(&upstreams, dispatch.flow(), default, &exchange).await {
-            Ok(turn) => turn.send(exchange.request, dispatch.client()).await,
+            Ok(turn) => turn.send(exchange.request, dispatch.connection().cloned()).await,
             Err(failure) => Err(failure),
         };
         (exchange.context, outcome)

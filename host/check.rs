@@ -26,7 +26,7 @@ pub(crate) enum CheckError {
     /// Upstreams.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// There are no threads to ask PHP from.
+    /// The threads that would ask PHP cannot be started.
     #[error(transparent)]
     Runtime(#[from] io::Error),
 }

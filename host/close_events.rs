@@ -290,7 +290,7 @@ impl CloseEvents {
         let close_event = &mut entry.item;
         // Cloned, since it may have to be sent again.
         let request = close_event.exchange.request.clone();
-        let client = close_event.dispatch.client();
+        let client = close_event.dispatch.connection().cloned();
         let flow = close_event.dispatch.flow();
         let upstreams = self.actions.upstreams.load_full();
         let outcome = upstreams.send(entry.upstream, flow, request, client).await;

@@ -125,11 +125,6 @@ impl Dispatch {
         self.event.size()
     }
 
-    /// The connection that it is about, if there is one.
-    pub fn client(&self) -> Option<Arc<Connection>> {
-        self.event.connection().cloned()
-    }
-
     /// The flow that its requests belong to.
     pub fn flow(&self) -> Flow {
         self.event.flow()

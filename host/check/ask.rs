@@ -39,7 +39,7 @@ pub(crate) async fn ask(config: &Config, plugins: &Plugins) -> Result<bool, Upst
                         let name = exchange.upstream.as_deref();
                         let outcome = match actions::find(&upstreams, route.upstream, name) {
                             Ok(upstream) => {
-                                let (flow, client) = (dispatch.flow(), dispatch.client());
+                                let (flow, client) = (dispatch.flow(), dispatch.connection().cloned());
                                 upstreams.send(upstream, flow, exchange.request, client).await
                             }
                             Err(failure) => Err(failure),

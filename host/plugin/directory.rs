@@ -87,7 +87,7 @@ impl Directory {
             let Some(name) = entry.file_name().to_str().ok().filter(|name| is_plugin(name)) else {
                 continue;
             };
-            // A link that leads nowhere, perhaps for a moment, and what is no file are there, too: what served goes on.
+            // A dangling link, or something that is not a file, still counts as there: the version that serves goes on.
             let stamp = match statat(&self.opened, name, AtFlags::empty()) {
                 Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => Stamp {
                     device: found.st_dev,
@@ -211,7 +211,7 @@ mod tests {
         std::os::unix::fs::symlink("notes.txt", dir.path().join("h.wasm")).unwrap();
         let found = Directory::open(dir.path()).unwrap().stamps().unwrap();
         let names: Vec<_> = found.into_keys().collect();
-        // What is no file is there, and refused.
+        // Whatever is not a file counts as there, and cannot be read.
         assert_eq!(names, ["a.wasm", "b.wasm", "f.wasm", "g.wasm", "h.wasm"]);
         let opened = Directory::open(dir.path()).unwrap();
         assert!(opened.hash("f.wasm").is_err() && opened.hash("g.wasm").is_err() && opened.has("g.wasm"));

@@ -91,7 +91,15 @@ fn number(n: usize) -> u32 {
 impl logging::Host for Guest {
     fn log(&mut self, level: Level, context: String, message: String) {
         let plugin = &*self.plugin;
-        if !self.lines.admit(plugin) {
+        let is_shown = match level {
+            Level::Trace => tracing::enabled!(tracing::Level::TRACE),
+            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Level::Info => tracing::enabled!(tracing::Level::INFO),
+            Level::Warn => tracing::enabled!(tracing::Level::WARN),
+            Level::Error | Level::Critical => tracing::enabled!(tracing::Level::ERROR),
+        };
+        // What the operator does not want to see leaves the room to the rest.
+        if !is_shown || !self.lines.admit(plugin) {
             return;
         }
         let (context, message) = (&*excerpt(&context), &*excerpt(&message));

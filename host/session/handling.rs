@@ -229,7 +229,7 @@ async fn ask(
     };
     let outcome = match turn {
         None => return (ticket, None),
-        Some(Ok(turn)) => turn.send(exchange.request, dispatch.client()).await,
+        Some(Ok(turn)) => turn.send(exchange.request, dispatch.connection().cloned()).await,
         Some(Err(failure)) => Err(failure),
     };
     dispatch.answered(exchange.context, outcome);

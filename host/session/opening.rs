@@ -91,7 +91,7 @@ impl Sessions {
                         Some(Ok(turn)) => {
                             is_asked = true;
                             expected.get_or_insert_with(|| self.close_events.expect_one());
-                            turn.send(exchange.request, dispatch.client()).await
+                            turn.send(exchange.request, dispatch.connection().cloned()).await
                         }
                         Some(Err(failure)) => Err(failure),
                         None => {

@@ -22,7 +22,7 @@ pub(super) struct Slots {
 
 /// What requests are told that have no turn.
 struct Refusals {
-    /// There is no room in the queue, or it is displaced.
+    /// The queue is full, or another request took its place there.
     full: Failure,
     /// It has waited too long.
     late: Failure,

@@ -71,7 +71,7 @@ async fn a_file_that_is_copied_in_pieces_is_taken_when_it_is_complete_and_not_be
     assert_eq!(loaded(&gateway).await, 2.0);
 }
 
-/// Its author is trying things out, or a broken program writes it for ever.
+/// Its author is experimenting, or a broken program keeps writing to it.
 #[tokio::test]
 async fn a_file_that_is_written_all_the_time_does_not_hold_up_the_others() {
     // Long, so that a machine that stops the writer for a moment changes nothing.
@@ -218,7 +218,7 @@ async fn a_link_that_leads_nowhere_for_a_while_takes_no_plugin_out_of_the_chain(
         .logged(&["INFO", "again has the content that serves"])
         .await;
     assert_answers(&mut client, 1).await;
-    // What is not a file is no removal either.
+    // A directory in its place does not count as a removal either.
     fs::remove_file(gateway.plugin_file("stamp")).unwrap();
     fs::create_dir(gateway.plugin_file("stamp")).unwrap();
     gateway
